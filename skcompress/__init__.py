@@ -1,0 +1,54 @@
+"""Compress neural networks as an ordinary scikit-learn step, and cross-validate the result.
+
+A compression step is a transformer whose *sample is a fitted skorch net*; an
+estimator trains the net on the fold, runs the steps, and predicts with what they
+return:
+
+>>> import torch
+>>> from skorch import NeuralNetClassifier
+>>> from sklearn.pipeline import Pipeline
+>>> from skcompress import CompressedClassifier, FineTuner, MagnitudePruner
+>>> net = NeuralNetClassifier(torch.nn.Linear, criterion=torch.nn.CrossEntropyLoss)
+>>> compressor = Pipeline([("prune", MagnitudePruner(sparsity=0.9)), ("tune", FineTuner())])
+>>> clf = CompressedClassifier(net, compressor, memory="cache", random_state=0)
+
+Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
+Steps : :class:`MagnitudePruner`, :class:`Quantizer`, :class:`FineTuner`
+Rows for a step used alone : :class:`TrainingData`
+Sample weights for any net : :class:`SampleWeightMixin`
+Kept trainings : :mod:`skcompress.cache`
+A step of your own : :mod:`skcompress.base`
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0.dev0"
+
+# Loaded on first use, so that rooms which need no torch import without it.
+_HOMES = {
+    "CompressedClassifier": "_compressed",
+    "CompressedRegressor": "_compressed",
+    "FineTuner": "_fine_tuning",
+    "MagnitudePruner": "_pruning",
+    "Quantizer": "_quantization",
+    "SampleWeightMixin": "_nets",
+    "TrainingData": "base",
+}
+_ROOMS = ("base", "cache", "exceptions")
+
+__all__ = sorted([*_HOMES, *_ROOMS])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,118 @@
+"""Arrays as scikit-learn checks them and as torch takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.validation import validate_data
+
+_OPTIONS = {"allow_nd": True, "order": "C"}
+
+
+def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
+    """Validate the inputs and cast them for the net.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets (``reset=True``) or holds `n_features_in_`, `feature_names_in_`.
+    X : array-like or mapping of str to array-like
+        Rows along the first axis.
+    dtype : {"float32", None}
+        None keeps integers, as int64.
+    reset : bool
+        True in `fit`, False in `predict`.
+
+    Returns
+    -------
+    X : ndarray or dict of ndarray
+        float32 or int64, C-ordered, writable (torch warns of others).
+    """
+    wanted = _wanted(dtype)
+    if not isinstance(X, Mapping):
+        return _cast(validate_data(estimator, X, dtype=wanted, reset=reset, **_OPTIONS))
+    if not X:
+        raise ValueError("X is an empty dict, but a dict of arrays must have at least one entry.")
+    arrays = {
+        name: _cast(
+            check_array(array, dtype=wanted, ensure_2d=False, input_name=f"X[{name!r}]", **_OPTIONS)
+        )
+        for name, array in X.items()
+    }
+    check_consistent_length(*arrays.values())
+    return arrays
+
+
+def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output: bool) -> Any:
+    """Validate inputs and targets of `fit` together; X as in :func:`check_X`."""
+    if not isinstance(X, Mapping):
+        options = {**_OPTIONS, "dtype": _wanted(dtype), "multi_output": multi_output}
+        X, y = validate_data(estimator, X, y, y_numeric=multi_output, **options)
+        return _cast(X), y
+    X = check_X(estimator, X, dtype, reset=True)
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but y is None.")
+    y = validate_data(estimator, y=y, multi_output=multi_output, y_numeric=multi_output)
+    check_consistent_length(next(iter(X.values())), y)
+    return X, y
+
+
+def check_same_kind(X: Any, kinds: Mapping[str, Any]) -> Any:
+    """Cast what came to `predict` to the kinds seen in `fit`.
+
+    With ``dtype=None`` the same ids may come as integers once and as floats
+    another time (pandas does that where a column holds a gap).
+    """
+    arrays = X if isinstance(X, Mapping) else {"": X}
+    if set(arrays) != set(kinds):
+        raise ValueError(
+            f"X must have the inputs seen in fit, {_names(kinds)}. Got {_names(arrays)} instead."
+        )
+    cast = {name: _to_kind(name, array, kinds[name]) for name, array in arrays.items()}
+    return cast if isinstance(X, Mapping) else cast[""]
+
+
+def kinds_of(X: Any) -> dict[str, Any]:
+    """Return the dtype of every input, by name; a plain array has the name ""."""
+    arrays = X if isinstance(X, Mapping) else {"": X}
+    return {name: array.dtype for name, array in arrays.items()}
+
+
+def size_of_rows(X: Any, param: str) -> int:
+    """Return what ``"n_features"`` means for `shape_params`: the length of the second axis."""
+    if isinstance(X, Mapping):
+        raise ValueError(
+            f"shape_params={{{param!r}: 'n_features'}} needs X to be one array. Got a dict with "
+            f"{_names(X)}; set {param} on the net instead."
+        )
+    return int(X.shape[1])
+
+
+def _wanted(dtype: str | None) -> Any:
+    return np.float32 if dtype == "float32" else "numeric"
+
+
+def _cast(array: np.ndarray) -> np.ndarray:
+    dtype = np.int64 if array.dtype.kind in "iu" else np.float32
+    cast = array.astype(dtype, copy=False)
+    if dtype == np.float32 and not np.isfinite(cast).all():
+        raise ValueError(
+            "Input X contains infinity or a value too large for dtype('float32'), which nets "
+            "compute in. Scale the inputs."
+        )
+    return cast if cast.flags.writeable else cast.copy()
+
+
+def _to_kind(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    cast = array.astype(dtype, copy=False)
+    if dtype.kind == "i" and not np.array_equal(cast, array):
+        what = f"X[{name!r}]" if name else "X"
+        raise ValueError(f"{what} held whole numbers in fit, but now it has a fractional part.")
+    return cast
+
+
+def _names(arrays: Mapping[str, Any]) -> str:
+    return "one array" if set(arrays) == {""} else ", ".join(repr(name) for name in arrays)

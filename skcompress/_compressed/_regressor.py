@@ -1,0 +1,158 @@
+"""A regressor that trains a net on the fold and predicts with its compressed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.callback import with_callbacks
+from skorch import NeuralNet
+
+from .._nets import has_own_predict, predict_with
+from ._base import BaseCompressed
+from ._data import check_X_y
+from ._signature import OptionalSampleWeight
+
+
+class CompressedRegressor(RegressorMixin, BaseCompressed):
+    """Train a skorch net, compress it, and predict numbers with the result.
+
+    Use it wherever scikit-learn takes a regressor. `fit` trains the net on the
+    rows it is given, runs the compression steps on the trained net, and keeps
+    what they return. With `memory`, a sweep over compression settings trains
+    each fold's net once, at any ``n_jobs``.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet or FrozenEstimator
+        The net to train and compress, unfitted; its module must be given as a
+        class. ``FrozenEstimator(fitted_net)`` is compressed without training. Its
+        module puts out one column for each target.
+    compressor : transformer of nets, default=None
+        A compression step or a Pipeline of them. None keeps the dense net, which
+        makes it a candidate of a sweep.
+    memory : None, str, path-like or joblib.Memory, default=None
+        Where trained nets are kept. Of a joblib.Memory the location is used.
+    shape_params : dict of str to str, default=None
+        Parameters of the net that follow the data: ``{"module__n_in":
+        "n_features", "module__n_out": "n_outputs"}``.
+    dtype : {"float32", None}, default="float32"
+        What inputs are cast to. None keeps whole numbers, as int64 (token ids);
+        other numbers become float32.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initialization, shuffling, dropout and the steps. None: drawn from
+        numpy's global RNG; with `memory`, derived from the data and the net
+        instead, so it then behaves as if fixed.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The net that predicts.
+    compressor_ : transformer of nets or None
+        The fitted compressor.
+    report_ : Bunch
+        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_``
+        twins, ``history`` (a dict for each epoch of each stage), ``dense_trained``
+        (whether this fit trained the dense net; False: it was in `memory`).
+    n_features_in_ : int
+        Length of the second axis of X. Not set for dict inputs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, where X has string ones.
+
+    See Also
+    --------
+    CompressedClassifier : The same for classification.
+
+    Notes
+    -----
+    skorch's nets set ``train_split=ValidSplit(5)`` by default: a fifth of the rows
+    given to `fit` is only used to score epochs. Targets are not scaled: put the
+    estimator into scikit-learn's TransformedTargetRegressor for that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import make_regression
+    >>> from skorch import NeuralNetRegressor
+    >>> from skcompress import CompressedRegressor, MagnitudePruner
+    >>> X, y = make_regression(n_features=4, n_informative=2, random_state=0)
+    >>> net = NeuralNetRegressor(
+    ...     torch.nn.Linear,
+    ...     module__in_features=4,
+    ...     module__out_features=1,
+    ...     lr=0.1,
+    ...     train_split=None,
+    ...     verbose=0,
+    ...     max_epochs=50,
+    ... )
+    >>> reg = CompressedRegressor(net, MagnitudePruner(sparsity=0.5), random_state=0)
+    >>> bool(reg.fit(X, y).score(X, y) > 0.9)
+    True
+    """
+
+    _sizes = ("n_features", "n_outputs")
+
+    @OptionalSampleWeight
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CompressedRegressor:
+        """Train the net, compress it, and keep the result.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or dict of arrays
+            Training rows; more axes are allowed.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Only for nets that use weights: `forward` names ``sample_weight``, or
+            the net has :class:`SampleWeightMixin`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted targets of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or dict of arrays
+            Rows as in `fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the shape of the targets seen in `fit`.
+        """
+        X = self._checked(X)
+        own = has_own_predict(self.net_)
+        values = np.asarray(self.net_.predict(X)) if own else predict_with(self.net_, X)
+        return values.reshape(len(values), *self._target_shape)
+
+    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
+        X, y = check_X_y(self, X, y, self.dtype, multi_output=True)
+        targets = np.asarray(y, dtype=np.float32)
+        if not np.isfinite(targets).all():
+            raise ValueError(
+                "Input y contains a value too large for dtype('float32'), which nets compute in. "
+                "Scale the targets, for example with TransformedTargetRegressor."
+            )
+        self._target_shape = targets.shape[1:]
+        return X, targets, int(np.prod(self._target_shape))
+
+    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
+        n_outputs = int(np.prod(self._target_shape))
+        if output is None:
+            return y.reshape(len(y), n_outputs)
+        if output.size != n_outputs:
+            raise ValueError(
+                f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
+                f"{output.shape} for one row, but y has {n_outputs} target(s). Set its width, or "
+                "let it follow the data: shape_params={'module__<name>': 'n_outputs'}."
+            )
+        # In the output's own shape: MSELoss broadcasts (n,) against (n, 1) to (n, n).
+        return y.reshape(len(y), *output.shape[1:])

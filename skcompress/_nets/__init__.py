@@ -1,0 +1,43 @@
+"""The one room that knows skorch's insides: check, copy, train, predict, freeze.
+
+Everything else in the package treats a net as an opaque object and goes
+through the functions named here.
+"""
+
+from ._checks import check_net, check_trainable, check_unfitted_net
+from ._copying import FrozenNet, copy_net, module_root, quiet, replace_modules
+from ._predicting import has_own_predict, predict_raw, predict_with
+from ._records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
+from ._sample_weight import SampleWeightMixin, takes_sample_weight
+from ._seeding import seeded, training_threads
+from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
+from ._training import Progress, train
+
+__all__ = [
+    "FrozenNet",
+    "Progress",
+    "SampleWeightMixin",
+    "Teacher",
+    "check_net",
+    "check_probabilities",
+    "check_teachable",
+    "check_trainable",
+    "check_unfitted_net",
+    "copy_net",
+    "fetch_trained",
+    "has_own_predict",
+    "is_binary",
+    "key_of",
+    "module_root",
+    "net_digest",
+    "net_identity",
+    "net_state_digest",
+    "predict_raw",
+    "predict_with",
+    "quiet",
+    "replace_modules",
+    "seeded",
+    "takes_sample_weight",
+    "train",
+    "training_threads",
+]

@@ -1,0 +1,104 @@
+"""A teacher's term in the loss of a net, whatever the net's criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet, NeuralNetClassifier
+from torch import Tensor, nn
+
+from ..nn.losses import binary_kl, soft_kl
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The net whose outputs a training imitates, and how much.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        A fitted net, only read.
+    alpha : float in (0, 1]
+        Weight of the teacher's term; the labels' term gets ``1 - alpha``.
+    temperature : float > 0
+        Softens both distributions, see :mod:`skcompress.nn.losses`.
+    """
+
+    net: NeuralNet
+    alpha: float
+    temperature: float
+
+
+def is_binary(net: NeuralNet) -> bool:
+    """Whether the net tells two classes apart by one output."""
+    return _loss_kind(net) in ("logit", "probability")
+
+
+def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
+    """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
+    if _loss_kind(net) != "probabilities" or type(net).get_loss is not NeuralNetClassifier.get_loss:
+        return
+    if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            f"{type(net).__name__} with NLLLoss (skorch's default) takes the logarithm of the "
+            f"module's outputs, but these are not probabilities: {output[0]!r}. Use "
+            "criterion=torch.nn.CrossEntropyLoss with a module that ends in logits, or end the "
+            "module in softmax."
+        )
+
+
+def check_teachable(net: NeuralNet, caller: str) -> None:
+    """Refuse criteria for which a teacher's term is not defined, before any training."""
+    if _loss_kind(net) is None:
+        raise ValueError(
+            f"{caller} with alpha > 0 needs a criterion with a teacher's term: CrossEntropyLoss, "
+            "NLLLoss, BCEWithLogitsLoss, BCELoss, MSELoss, L1Loss, SmoothL1Loss or HuberLoss. Got "
+            f"{net.criterion!r}; use alpha=0."
+        )
+
+
+def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
+    """Return the teacher's term of the loss on one batch of rows."""
+    with torch.no_grad():
+        teacher.net._set_training(False)
+        target = _first(teacher.net.infer(X))
+    output = _first(y_pred)
+    kind = _loss_kind(net)
+    if kind == "values":
+        return nn.functional.mse_loss(output, target)
+    if kind == "probability":
+        tiny = torch.finfo(output.dtype).eps
+        return binary_kl(torch.logit(output, tiny), target, teacher.temperature)
+    if kind == "logit":
+        return binary_kl(output, torch.sigmoid(target), teacher.temperature)
+    if kind == "logits":
+        return soft_kl(output, torch.softmax(target, dim=1), teacher.temperature)
+    probabilities = target if kind == "probabilities" else target.exp()
+    tiny = torch.finfo(output.dtype).tiny
+    log_p = output.clamp_min(tiny).log() if kind == "probabilities" else output
+    return soft_kl(log_p, probabilities, teacher.temperature)
+
+
+def _loss_kind(net: NeuralNet) -> str | None:
+    """What the module puts out, by the criterion: see facts about skorch's NLLLoss."""
+    criterion = getattr(net, "criterion_", None) or net.criterion
+    criterion = criterion if isinstance(criterion, type) else type(criterion)
+    if issubclass(criterion, nn.CrossEntropyLoss):
+        return "logits"
+    if issubclass(criterion, nn.BCEWithLogitsLoss):
+        return "logit"
+    if issubclass(criterion, nn.BCELoss):
+        return "probability"
+    if issubclass(criterion, nn.NLLLoss):
+        # NeuralNetClassifier takes the logarithm itself; other nets do not.
+        return "probabilities" if isinstance(net, NeuralNetClassifier) else "log_probabilities"
+    if issubclass(criterion, nn.MSELoss | nn.L1Loss | nn.SmoothL1Loss | nn.HuberLoss):
+        return "values"
+    return None
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output

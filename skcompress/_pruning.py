@@ -1,0 +1,217 @@
+"""Weights with the smallest magnitude become zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from skorch import NeuralNet
+from torch import Tensor
+
+from ._fingerprint import seed_from
+from ._nets import copy_net, module_root
+from ._store import Store
+from .base import BaseCompressor, TrainedPlan, TrainingData
+from .nn.importance import cubic_schedule, magnitude_masks
+from .nn.weights import find_weights
+
+__all__ = ["MagnitudePruner"]
+
+
+class PruningPlan:
+    """Which weights become zero: one bit per weight, so that a pickled plan is small.
+
+    Parameters
+    ----------
+    zeros : dict of str to boolean Tensor
+        True = becomes zero, by the name of the weight.
+    """
+
+    def __init__(self, zeros: Mapping[str, Tensor]) -> None:
+        self.shapes = {name: tuple(mask.shape) for name, mask in zeros.items()}
+        self.n_zeros = {name: int(mask.sum()) for name, mask in zeros.items()}
+        self._bits = {name: np.packbits(mask.numpy()) for name, mask in zeros.items()}
+
+    def zeros(self, name: str) -> Tensor:
+        """Return which numbers of the weight `name` become zero."""
+        shape = self.shapes[name]
+        bits = np.unpackbits(self._bits[name], count=int(np.prod(shape)))
+        return torch.from_numpy(bits.astype(bool)).reshape(shape)
+
+    def __repr__(self) -> str:
+        sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
+        total = f"{sum(self.n_zeros.values())} of {sum(sizes.values())}"
+        lines = [f"  {name}: {n} of {sizes[name]}" for name, n in self.n_zeros.items()]
+        return "\n".join([f"PruningPlan({total} weights become zero)", *lines])
+
+
+class MagnitudePruner(BaseCompressor):
+    r"""Set the weights with the smallest magnitude to zero.
+
+    Use it to make the *file* of a net small; zeros do not make it faster
+    (remove units for that). Exactly one of `sparsity` and `threshold` is given.
+    Weights of Linear, convolution, embedding, recurrent and attention layers
+    count; biases and norm layers are left alone.
+
+    With ``n_steps > 1`` the sparsity rises over several steps with training
+    between them, on the cubic schedule of Zhu & Gupta (2017)
+
+    .. math:: s_t = s_n + (s_0 - s_n) (1 - t / n)^3, \quad t = 1, \dots, n
+
+    with s_0 the sparsity of the incoming net, s_n the one asked for and n the
+    number of steps. A `threshold` rises in the same way from 0.
+
+    Parameters
+    ----------
+    sparsity : float, default=None
+        Fraction of the weights that are zero afterwards, in [0, 1). Weights that
+        are zero already count.
+    threshold : float, default=None
+        Weights w with ``abs(w) < threshold`` become zero, >= 0.
+    scope : {"global", "layer"}, default="global"
+        Rank all weights together, or in each layer by itself.
+    n_steps : int, default=1
+        Number of pruning steps, >= 1.
+    fine_tuner : FineTuner, default=None
+        Trains between the steps, so needed with ``n_steps > 1`` and not used
+        otherwise. To train after the last step, too, put a FineTuner behind.
+    ignored_layers : sequence of str, default=()
+        Names of layers to leave alone, as in ``net.module_.named_modules()``;
+        each covers everything below it.
+
+    Attributes
+    ----------
+    plan_ : PruningPlan or TrainedPlan
+        Which weights become zero; with ``n_steps > 1`` which net was trained.
+    report_ : Bunch
+        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_`` twins.
+
+    References
+    ----------
+    Han, Pool, Tran, Dally (2015), "Learning both Weights and Connections for
+    Efficient Neural Networks". Zhu, Gupta (2017), "To prune, or not to prune".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorch import NeuralNetClassifier
+    >>> from skcompress import MagnitudePruner
+    >>> net = NeuralNetClassifier(
+    ...     torch.nn.Linear, module__in_features=10, module__out_features=4
+    ... ).initialize()
+    >>> pruner = MagnitudePruner(sparsity=0.75)
+    >>> sparse = pruner.fit_transform(net)
+    >>> int((sparse.module_.weight == 0).sum())
+    30
+    >>> pruner.plan_
+    PruningPlan(30 of 40 weights become zero)
+      module.weight: 30 of 40
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "sparsity": [Interval(Real, 0, 1, closed="left"), None],
+        "threshold": [Interval(Real, 0, None, closed="left"), None],
+        "scope": [StrOptions({"global", "layer"})],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "fine_tuner": [HasMethods(["fit_transform", "set_params"]), None],
+        "ignored_layers": ["array-like", tuple],
+    }
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        *,
+        threshold: float | None = None,
+        scope: str = "global",
+        n_steps: int = 1,
+        fine_tuner: Any = None,
+        ignored_layers: Sequence[str] = (),
+    ) -> None:
+        self.sparsity = sparsity
+        self.threshold = threshold
+        self.scope = scope
+        self.n_steps = n_steps
+        self.fine_tuner = fine_tuner
+        self.ignored_layers = ignored_layers
+
+    @property
+    def _needs_data(self) -> bool:
+        return self.n_steps > 1
+
+    def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
+        self._validate_params()
+        if (self.sparsity is None) == (self.threshold is None):
+            raise ValueError(
+                "MagnitudePruner needs exactly one of 'sparsity' and 'threshold'. Got "
+                f"sparsity={self.sparsity!r} and threshold={self.threshold!r}."
+            )
+        if self.n_steps > 1:
+            if self.fine_tuner is None:
+                raise ValueError(
+                    "MagnitudePruner prunes in several steps only with training between them: "
+                    f"pass fine_tuner=FineTuner(...). Got n_steps={self.n_steps!r} and "
+                    "fine_tuner=None."
+                )
+            if isinstance(self.fine_tuner, BaseCompressor):
+                self.fine_tuner._check(net, has_data=has_data)
+        super()._check(net, has_data=has_data)
+
+    def _plan(self, net: NeuralNet, data: TrainingData | None) -> PruningPlan | TrainedPlan:
+        if self.n_steps == 1 or data is None:
+            return self._one_shot(net, self.sparsity, self.threshold)
+        seed = self._seed(data)
+        return self._train_once(net, data, seed, lambda: self._gradual(net, data, seed))
+
+    def _apply(self, net: NeuralNet, plan: PruningPlan | TrainedPlan) -> NeuralNet:
+        if isinstance(plan, TrainedPlan):
+            return plan.apply(net)
+        weights = {weight.name: weight for weight in find_weights(module_root(net))}
+        _check_same_weights(plan, {name: tuple(weight.shape) for name, weight in weights.items()})
+        for name in plan.shapes:
+            weights[name].zero_(plan.zeros(name))
+        return net
+
+    def _one_shot(
+        self, net: NeuralNet, sparsity: float | None, threshold: float | None
+    ) -> PruningPlan:
+        weights = find_weights(module_root(net), self.ignored_layers)
+        values = {weight.name: weight.values().cpu() for weight in weights}
+        return PruningPlan(
+            magnitude_masks(values, sparsity=sparsity, threshold=threshold, scope=self.scope)
+        )
+
+    def _gradual(self, net: NeuralNet, data: TrainingData, seed: int) -> NeuralNet:
+        net = copy_net(net)
+        # The whole result is kept, so its parts need not be.
+        data = data._with_fold(store=Store(None))
+        for step, (sparsity, threshold) in enumerate(self._schedule(net), start=1):
+            net = self._apply(net, self._one_shot(net, sparsity, threshold))
+            if step < self.n_steps:
+                step_data = data._with_fold(seed=seed_from(seed, step))
+                net = clone(self.fine_tuner).fit_transform(net, step_data)
+        return net
+
+    def _schedule(self, net: NeuralNet) -> list[tuple[float | None, float | None]]:
+        if self.threshold is not None:
+            return [(None, t) for t in cubic_schedule(self.threshold, self.n_steps)]
+        assert self.sparsity is not None  # one of the two is, see _check
+        weights = find_weights(module_root(net), self.ignored_layers)
+        n_zeros = sum(int(weight.zeros().sum()) for weight in weights)
+        initial = n_zeros / max(sum(weight.numel for weight in weights), 1)
+        initial = min(initial, self.sparsity)
+        return [(s, None) for s in cubic_schedule(self.sparsity, self.n_steps, initial)]
+
+
+def _check_same_weights(plan: PruningPlan, shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in plan.shapes.items():
+        if shapes.get(name) != shape:
+            raise ValueError(
+                f"MagnitudePruner was fitted on a net with the weight {name!r} of shape {shape}, "
+                f"but this net has {shapes.get(name)} there. Fit it on this net, or on one of the "
+                "same structure."
+            )

@@ -1,0 +1,1 @@
+"""Plain torch and numpy maths: no module in here knows scikit-learn or skorch."""

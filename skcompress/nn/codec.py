@@ -1,0 +1,69 @@
+"""Small integers to dense bytes and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["pack", "unpack"]
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def pack(codes: Bytes, bits: int) -> Bytes:
+    """Pack integers below ``2**bits`` into a bit stream without gaps.
+
+    Bit :math:`j` of code :math:`i` is bit :math:`(i b + j) \\bmod 8` of byte
+    :math:`\\lfloor (i b + j) / 8 \\rfloor`, least significant bit first, where :math:`b` is
+    ``bits``. The last byte is filled up with zeros.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8
+        Any shape; read in C order.
+    bits : int
+        From 2 to 8.
+
+    Examples
+    --------
+    >>> pack(np.array([1, 2, 3], dtype=np.uint8), bits=4)
+    array([33,  3], dtype=uint8)
+    """
+    _check_bits(bits)
+    flat = np.ascontiguousarray(codes).reshape(-1)
+    if flat.dtype != np.uint8:
+        raise ValueError(f"Got codes of dtype {flat.dtype}, but expected uint8.")
+    if bits == 8:
+        return flat.copy()
+    if flat.size and flat.max() >> bits:
+        raise ValueError(
+            f"Got the code {flat.max()}, but with bits={bits!r} codes are < {2**bits}."
+        )
+    table = np.unpackbits(flat[:, None], axis=1, count=bits, bitorder="little")
+    return np.packbits(table, bitorder="little")
+
+
+def unpack(packed: Bytes, bits: int, n: int) -> Bytes:
+    """Read ``n`` integers from what `pack` returned.
+
+    Examples
+    --------
+    >>> unpack(np.array([33, 3], dtype=np.uint8), bits=4, n=3)
+    array([1, 2, 3], dtype=uint8)
+    """
+    _check_bits(bits)
+    expected = (n * bits + 7) // 8
+    if packed.shape != (expected,) or packed.dtype != np.uint8:
+        raise ValueError(
+            f"Got packed codes of shape {packed.shape} and dtype {packed.dtype}, but n={n!r} codes "
+            f"of bits={bits!r} take ({expected},) bytes of uint8."
+        )
+    if bits == 8:
+        return packed.copy()
+    table = np.unpackbits(packed, count=n * bits, bitorder="little").reshape(n, bits)
+    return np.packbits(table, axis=1, bitorder="little").reshape(n)
+
+
+def _check_bits(bits: int) -> None:
+    if not 2 <= bits <= 8:
+        raise ValueError(f"Got bits={bits!r}, but expected an integer from 2 to 8.")
