@@ -8,7 +8,6 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-CODE := skcompress tests examples
 # Written after an install, so that the next run installs only when what to install has changed.
 USER_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
@@ -43,17 +42,17 @@ test-fast: $(DEV_STAMP) ## the tests alone, without the slow ones
 test-slow: $(DEV_STAMP) ## the slow tests, the examples among them
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
-lint: $(DEV_STAMP) ## rules and format of the code, nothing is changed
-	$(BIN)/ruff check $(wildcard $(CODE))
-	$(BIN)/ruff format --check $(wildcard $(CODE))
+lint: $(DEV_STAMP) ## rules and format of the code, that in the documents too; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 format: $(DEV_STAMP) ## put the code in format and mend what can be mended
-	$(BIN)/ruff check --fix-only $(wildcard $(CODE))
-	$(BIN)/ruff format $(wildcard $(CODE))
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
 
 types: $(DEV_STAMP) ## type check of the package
 	$(BIN)/mypy
 
 clean: ## remove caches and build results, keep the environment
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find skcompress tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -242,8 +242,8 @@ class BaseCompressor(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             dense = None if data.dense_net is None else net_digest(data.dense_net)
             key = key_of(lambda: fingerprint(self), lambda: net_state_digest(net), dense, parts)
         trained, _ = fetch_trained(
-            store if key is not None else Store(None),
-            key or "",
+            store,
+            key,
             kind.lower(),
             blank=lambda: copy_net(net),
             train=train,

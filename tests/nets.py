@@ -35,6 +35,7 @@ def make_classifier(module=MLP, **params):
             "lr": 0.01,
             "max_epochs": 5,
             "batch_size": 64,
+            "iterator_train__shuffle": True,
             "train_split": None,
             "verbose": 0,
             **params,
@@ -52,8 +53,72 @@ def make_regressor(module=MLP, **params):
             "lr": 0.01,
             "max_epochs": 5,
             "batch_size": 64,
+            "iterator_train__shuffle": True,
             "train_split": None,
             "verbose": 0,
             **params,
         },
     )
+
+
+class Convolution(nn.Module):
+    """Images of shape (n, 1, 8, 8)."""
+
+    def __init__(self, n_out=10):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.out = nn.Linear(8 * 16, n_out)
+
+    def forward(self, X):
+        hidden = torch.relu(self.norm(self.conv(X)))
+        return self.out(torch.max_pool2d(hidden, 2).flatten(1))
+
+
+class Recurrent(nn.Module):
+    """Series of shape (n, length, 8)."""
+
+    def __init__(self, n_out=10, kind=nn.LSTM):
+        super().__init__()
+        self.rnn = kind(8, 12, batch_first=True)
+        self.out = nn.Linear(12, n_out)
+
+    def forward(self, X):
+        return self.out(self.rnn(X)[0][:, -1])
+
+
+class Tokens(nn.Module):
+    """Token ids of shape (n, length), whole numbers."""
+
+    def __init__(self, n_tokens=20, n_out=3):
+        super().__init__()
+        self.embed = nn.Embedding(n_tokens, 6)
+        self.out = nn.Linear(6, n_out)
+
+    def forward(self, X):
+        return self.out(self.embed(X).mean(dim=1))
+
+
+class TwoInputs(nn.Module):
+    """A dict of two inputs, "image" and "ids"."""
+
+    def __init__(self, n_out=10):
+        super().__init__()
+        self.left = nn.Linear(64, 12)
+        self.embed = nn.Embedding(5, 4)
+        self.out = nn.Linear(16, n_out)
+
+    def forward(self, image, ids):
+        return self.out(torch.cat([torch.relu(self.left(image)), self.embed(ids)], dim=1))
+
+
+class Attention(nn.Module):
+    """Series of shape (n, length, 8) through a transformer layer."""
+
+    def __init__(self, n_out=10):
+        super().__init__()
+        self.encode = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+        self.out = nn.Linear(8, n_out)
+
+    def forward(self, X):
+        return self.out(self.encode(X).mean(dim=1))

@@ -95,8 +95,6 @@ def train_dense(
     identity = _identity(store, net_identity, net, X, y, sample_weight)
     seed = _seed(random_state, identity)
     split_seed = seed_from(seed, "split")
-    # Without an identity nothing can be looked up, so nothing is kept either.
-    store = store if identity is not None else Store(None)
     key = key_of(identity, seed) if identity is not None else None
 
     def blank() -> NeuralNet:
@@ -118,7 +116,7 @@ def train_dense(
 
     dense, trained = fetch_trained(
         store,
-        key or "",
+        key,
         "dense",
         blank=blank,
         train=trainer,
@@ -136,7 +134,6 @@ def take_frozen(
     net = copy_net(frozen.estimator)
     identity = _identity(store, net_state_digest, net, X, y, sample_weight)
     seed = _seed(random_state, identity)
-    store = store if identity is not None else Store(None)
     split_seed = seed_from(seed, "split")
     return Dense(net, _data(net, X, y, sample_weight, store, identity, seed, split_seed), False)
 
@@ -152,6 +149,8 @@ def _data(
     split_seed: int,
 ) -> TrainingData:
     data = TrainingData(X, y, sample_weight, dense_net=net)
+    # What cannot be named itself gives no name to what is made of it.
+    store = store if key is not None else Store(None)
     return data._with_fold(store=store, data_key=key, seed=seed, split_seed=split_seed)
 
 

@@ -7,7 +7,7 @@ is its bytecode together with all the code it names.
 
 ``_graph``
     What an object is made of as a graph, and the digest of such a graph.
-``_values``
+``_values``, ``_state``
     Containers, estimators and any other object.
 ``_arrays``, ``_tensors``, ``_tables``
     numpy; torch; pandas and scipy.
@@ -18,7 +18,7 @@ is its bytecode together with all the code it names.
 
 from __future__ import annotations
 
-from ._graph import Content, Part, Unfingerprintable, digest
+from ._graph import Content, Unfingerprintable, digest
 from ._values import argument, expand
 
 __all__ = ["Unfingerprintable", "fingerprint", "seed_from"]
@@ -58,7 +58,7 @@ def fingerprint(*objects: object) -> str:
         If something inside has no content that could be read, such as an open
         file, a generator or a lock.
     """
-    parts = [argument(Part("", value), number) for number, value in enumerate(objects)]
+    parts = [argument(value, number) for number, value in enumerate(objects)]
     return digest(Content(_RULES, parts), expand).hex()
 
 

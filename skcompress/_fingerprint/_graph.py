@@ -15,7 +15,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 
-class Unfingerprintable(TypeError):
+class Unfingerprintable(TypeError):  # noqa: N818 - says what the object is
     """An object contains a value without content that could be read.
 
     Attributes
@@ -32,11 +32,10 @@ class Unfingerprintable(TypeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        where = self.path or "the object itself"
-        return f"cannot fingerprint {where}: {self.reason}"
+        return f"cannot fingerprint {self.path}: {self.reason}"
 
 
-class Opaque(Exception):
+class Opaque(Exception):  # noqa: N818 - never leaves this package
     """Raised by an expander that finds nothing to read; the graph adds the path."""
 
 
@@ -58,6 +57,9 @@ class Content(NamedTuple):
     parts: Sequence[bytes | Part | Content]
     ordered: bool = True
 
+
+# How the step from the root to an argument of `fingerprint` begins.
+ARGUMENT = "<argument"
 
 # A value to its token, if it is small or a leaf, or to its content.
 Expand = Callable[[Any, bool], bytes | Content]
@@ -148,6 +150,8 @@ def _format(path: _Path | None) -> str:
     while path is not None:
         path, step = path
         steps.append(step)
+    if len(steps) > 1 and steps[-1].startswith(ARGUMENT):
+        steps.pop()  # what follows is named by the object itself
     return "".join(reversed(steps)).removeprefix(".")
 
 

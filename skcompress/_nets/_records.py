@@ -37,7 +37,7 @@ class NotRestorable(Exception):
 
 def fetch_trained(
     store: Store,
-    key: str,
+    key: str | None,
     kind: str,
     *,
     blank: Callable[[], NeuralNet],
@@ -51,8 +51,10 @@ def fetch_trained(
     ----------
     store : Store
         Where results are kept.
-    key, kind, describe : str
-        The result's name, see :class:`Store`.
+    key : str or None
+        None: it has no name, so it is trained now and not kept.
+    kind, describe : str
+        See :class:`Store`.
     blank : callable
         Makes a net of the trained net's structure, to load arrays into.
     train : callable
@@ -79,6 +81,8 @@ def fetch_trained(
             raise NotRestorable(net, "the rebuilt net gives other outputs than the trained one")
         return record
 
+    if key is None:
+        store, key = Store(None), "unnamed"
     try:
         record, trained = store.fetch(key, kind, compute, describe)
     except NotRestorable as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
+from skorch.history import History
 
 from ..nn.weights import find_weights
 from ._copying import module_root
@@ -72,21 +73,28 @@ def train(
     """
     if sample_weight is not None:
         X = pack_sample_weight(net, X, sample_weight)
-    n_epochs = len(net.history_ or []) if net.initialized_ else 0
     watch = _Watch(progress, teacher, _hold_zeros(net) if keep_zeros else None)
+    earlier = list(net.history_) if net.initialized_ else []
     with seeded(seed, net.device), _watched(net, watch), _overridden(net, max_epochs, split_seed):
         if not net.initialized_:
             net.fit(X, y)
         else:
+            # Schedulers take a history with rows for a training to resume.
+            net.history_ = History()
             _set_learning_rate(net, lr)
             net.partial_fit(X, y)
     if watch.epoch_is_open:
         # skorch ends quietly on Ctrl-C and keeps what it has. Half a training
         # must neither be scored as a whole one nor enter the cache.
         raise KeyboardInterrupt
-    for row in list(net.history_)[n_epochs:] if stage else []:
-        row["stage"] = stage
+    net.history_ = History([*earlier, *_renumbered(net.history_, len(earlier), stage)])
     return net
+
+
+def _renumbered(rows: Any, n_earlier: int, stage: str) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        row["epoch"] += n_earlier
+        yield {**row, "stage": stage} if stage else row
 
 
 class _Watch:

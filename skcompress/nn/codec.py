@@ -11,10 +11,10 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def pack(codes: Bytes, bits: int) -> Bytes:
-    """Pack integers below ``2**bits`` into a bit stream without gaps.
+    r"""Pack integers below ``2**bits`` into a bit stream without gaps.
 
-    Bit :math:`j` of code :math:`i` is bit :math:`(i b + j) \\bmod 8` of byte
-    :math:`\\lfloor (i b + j) / 8 \\rfloor`, least significant bit first, where :math:`b` is
+    Bit :math:`j` of code :math:`i` is bit :math:`(i b + j) \bmod 8` of byte
+    :math:`\lfloor (i b + j) / 8 \rfloor`, least significant bit first, where :math:`b` is
     ``bits``. The last byte is filled up with zeros.
 
     Parameters

@@ -11,25 +11,33 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Codes", "channel_views", "dequantize", "levels", "quantize"]
+__all__ = [
+    "Codes",
+    "Grid",
+    "channel_views",
+    "dequantize",
+    "encode",
+    "fit_grid",
+    "levels",
+    "quantize",
+]
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """A weight as integers, and what is needed to read them.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grid:
+    """The levels that a weight may take.
 
     Attributes
     ----------
-    values : torch.Tensor of uint8
-        Codes below ``2**bits``, in the shape of the weight.
     scale : torch.Tensor of shape (n_channels,)
         In the dtype of the weight. Powers of two if ``scheme`` is ``"fixed_point"``.
     zero_point : torch.Tensor of uint8 and shape (n_channels,), or None
@@ -45,13 +53,27 @@ class Codes:
         (grouped transposed convolutions).
     """
 
-    values: Tensor
     scale: Tensor
     zero_point: Tensor | None
     bits: int
     scheme: str
     axis: int | None
     groups: int = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Codes(Grid):
+    """A weight as integers, and the grid that is needed to read them.
+
+    Attributes
+    ----------
+    values : torch.Tensor of uint8
+        Codes below ``2**bits``, in the shape of the weight.
+    scale, zero_point, bits, scheme, axis, groups
+        See `Grid`.
+    """
+
+    values: Tensor
 
 
 def quantize(
@@ -107,29 +129,103 @@ def quantize(
     >>> dequantize(codes)
     tensor([[ 0.,  2., -6.]])
     >>> dequantize(quantize(weight, bits=3, symmetric=False))
-    tensor([[ 0.0000,  0.8571, -6.0000]])
+    tensor([[ 0.0000,  1.0429, -6.2571]])
     >>> quantize(weight, bits=5, scheme="fixed_point").scale
     tensor([0.5000])
+    """
+    grid = fit_grid(
+        weight,
+        bits=bits,
+        scheme=scheme,
+        granularity=granularity,
+        symmetric=symmetric,
+        axis=axis,
+        groups=groups,
+    )
+    return encode(weight, grid)
+
+
+def fit_grid(
+    weight: Tensor,
+    *,
+    bits: int,
+    scheme: str = "uniform",
+    granularity: str = "per_channel",
+    symmetric: bool = True,
+    axis: int = 0,
+    groups: int = 1,
+) -> Grid:
+    """Choose scales and zero points for a weight: the first half of `quantize`.
+
+    Parameters are those of `quantize`.
+
+    Examples
+    --------
+    >>> fit_grid(torch.tensor([[0.0, 1.3, -6.0]]), bits=3).scale
+    tensor([2.])
     """
     _check_options(bits, scheme, granularity, symmetric)
     _check_weight(weight, axis, groups)
     used_axis = None if granularity == "per_tensor" else axis
-    view, _ = channel_views(tuple(weight.shape), used_axis, groups)
+    used_groups = 1 if used_axis is None else groups
+    view, _ = channel_views(tuple(weight.shape), used_axis, used_groups)
     values = weight.detach().reshape(view).cpu().double().numpy()
-    scale, zero_point, first, last = _fit(values, bits, scheme, symmetric, weight.dtype)
-    stored_scale = torch.from_numpy(scale).to(weight.dtype)
-    q = np.round(values / scale).clip(first - zero_point, last - zero_point)
-    q = _kept_finite(q, stored_scale)
-    codes = np.mod(q + zero_point, 2**bits).astype(np.uint8).reshape(weight.shape)
+    scale, zero_point = _fit(values, bits, scheme, symmetric, weight.dtype)
     points = torch.from_numpy(zero_point.astype(np.uint8).reshape(-1)).to(weight.device)
-    return Codes(
-        values=torch.from_numpy(codes).to(weight.device),
-        scale=stored_scale.reshape(-1).to(weight.device),
+    return Grid(
+        scale=torch.from_numpy(scale).to(weight.dtype).reshape(-1).to(weight.device),
         zero_point=None if symmetric else points,
         bits=int(bits),
         scheme=scheme,
         axis=used_axis,
-        groups=1 if used_axis is None else groups,
+        groups=used_groups,
+    )
+
+
+def encode(weight: Tensor, grid: Grid) -> Codes:
+    """Round a weight to the levels of a grid: the second half of `quantize`.
+
+    What lies outside the grid is clipped to its ends, which happens only to weights that the
+    grid was not made for.
+
+    Parameters
+    ----------
+    weight : torch.Tensor
+        Floating point, without nan and infinity. Not modified.
+    grid : Grid
+        Of a weight of the same shape.
+
+    Examples
+    --------
+    >>> grid = fit_grid(torch.tensor([[0.0, 1.3, -6.0]]), bits=3)
+    >>> dequantize(encode(torch.tensor([[2.3, 0.4, 9.0]]), grid))
+    tensor([[2., 0., 6.]])
+    """
+    _check_weight(weight, grid.axis or 0, grid.groups)
+    view, scale_view = channel_views(tuple(weight.shape), grid.axis, grid.groups)
+    if math.prod(scale_view) != grid.scale.numel():
+        raise ValueError(
+            f"Got a grid with {grid.scale.numel()} scale(s) for a weight of shape "
+            f"{tuple(weight.shape)}, which needs {math.prod(scale_view)}: the grid was made for a "
+            f"weight of another shape."
+        )
+    scale = grid.scale.detach().cpu().reshape(scale_view).to(weight.dtype)
+    zero_point = np.zeros(scale_view)
+    if grid.zero_point is not None:
+        zero_point = grid.zero_point.cpu().double().reshape(scale_view).numpy()
+    first, last = _level_range(grid.bits, grid.scheme, grid.zero_point is None)
+    values = weight.detach().reshape(view).cpu().double().numpy()
+    q = np.round(values / scale.double().numpy()).clip(first - zero_point, last - zero_point)
+    q = _kept_finite(q, scale)
+    codes = np.mod(q + zero_point, 2**grid.bits).astype(np.uint8).reshape(weight.shape)
+    return Codes(
+        values=torch.from_numpy(codes).to(weight.device),
+        scale=grid.scale.detach().to(weight.device, weight.dtype),
+        zero_point=None if grid.zero_point is None else grid.zero_point.to(weight.device),
+        bits=grid.bits,
+        scheme=grid.scheme,
+        axis=grid.axis,
+        groups=grid.groups,
     )
 
 
@@ -187,18 +283,25 @@ def channel_views(shape: tuple[int, ...], axis: int | None, groups: int = 1) -> 
 
 def _fit(
     values: Floats, bits: int, scheme: str, symmetric: bool, dtype: torch.dtype
-) -> tuple[Floats, Floats, int, int]:
-    """Scale and zero point of each channel, first and last level of all (before the zero point)."""
+) -> tuple[Floats, Floats]:
+    """Scale and zero point of each channel."""
     low, high = _ranges(values)
-    half = 2 ** (bits - 1)
     none = np.zeros_like(low)
     if scheme == "fixed_point":
-        return _power_of_two(low, high, bits, dtype), none, -half, half - 1
+        return _power_of_two(low, high, bits, dtype), none
+    _, last = _level_range(bits, scheme, symmetric)
     if symmetric:
-        return _step(none, np.maximum(-low, high), half - 1, dtype), none, 1 - half, half - 1
-    last = 2**bits - 1
+        return _step(none, np.maximum(-low, high), last, dtype), none
     scale = _step(low, high, last, dtype)
-    return scale, np.round(-low / scale).clip(0, last), 0, last
+    return scale, np.round(-low / scale).clip(0, last)
+
+
+def _level_range(bits: int, scheme: str, symmetric: bool) -> tuple[int, int]:
+    """First and last level, before the zero point is taken off."""
+    half = 2 ** (bits - 1)
+    if scheme == "fixed_point":
+        return -half, half - 1
+    return (1 - half, half - 1) if symmetric else (0, 2 * half - 1)
 
 
 def _ranges(values: Floats) -> tuple[Floats, Floats]:
@@ -250,8 +353,9 @@ def _kept_finite(q: Floats, scale: Tensor) -> Floats:
     return np.where(torch.isinf(decoded).numpy(), q - np.sign(q), q)
 
 
-def _check_options(bits: int, scheme: str, granularity: str, symmetric: bool) -> None:
-    if not isinstance(bits, numbers.Integral) or not 2 <= bits <= 8:
+def _check_options(bits: Any, scheme: str, granularity: str, symmetric: bool) -> None:
+    whole: bool = isinstance(bits, numbers.Integral)  # numpy's integers too
+    if not whole or not 2 <= bits <= 8:
         raise ValueError(f"Got bits={bits!r}, but expected an integer from 2 to 8.")
     if scheme not in ("uniform", "fixed_point"):
         raise ValueError(f"Got scheme={scheme!r}, but expected 'uniform' or 'fixed_point'.")

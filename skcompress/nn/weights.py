@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from skcompress.nn.layers import PackedWeight, packed_weights
+
 __all__ = ["Weight", "code_modules", "find_weights", "resolve_ignored", "weight_attributes"]
 
 _PLAIN = (
@@ -207,28 +209,22 @@ def _available(root: nn.Module) -> list[str]:
     return [name for name, module in root.named_modules() if name and id(module) not in hidden]
 
 
-def code_modules(root: nn.Module) -> list[nn.Module]:
-    """The modules below ``root`` that store a weight as codes, each once."""
-    found = {}
-    for layer in root.modules():
-        for attr in weight_attributes(layer):
-            codes = _codes(layer, attr)
-            if codes is not None:
-                found[id(codes)] = codes
+def code_modules(root: nn.Module) -> list[PackedWeight]:
+    """Return the modules below ``root`` that store a weight as codes, each once."""
+    found = {id(c): c for layer in root.modules() for c in packed_weights(layer).values()}
     return list(found.values())
 
 
 def _all_weights(root: nn.Module) -> Iterator[tuple[Weight, object]]:
     """Every weight with the object that stores it, tied ones once per place."""
     for layer_name, layer in root.named_modules():
+        packed = packed_weights(layer)
         for attr in weight_attributes(layer):
-            storage = _codes(layer, attr)
-            if storage is None:
-                storage = layer._parameters.get(attr)
+            storage = packed.get(attr, layer._parameters.get(attr))
             if storage is not None:
                 name = f"{layer_name}.{attr}" if layer_name else attr
                 yield Weight(name, layer_name, layer, attr), storage
 
 
-def _codes(layer: nn.Module, attr: str):
-    return layer._modules.get(f"{attr}_codes")
+def _codes(layer: nn.Module, attr: str) -> PackedWeight | None:
+    return packed_weights(layer).get(attr)

@@ -57,8 +57,8 @@ def public_methods(cls):
     """Return {name: function} of the public methods and properties that a class itself defines."""
     methods = {}
     for name, member in vars(cls).items():
-        if name.startswith("_"):
-            continue
+        if name.startswith("_") or re.fullmatch(r"set_\w+_request", name):
+            continue  # the latter are scikit-learn's, made for metadata routing
         if isinstance(member, property):
             methods[name] = member
         elif callable(getattr(cls, name)) and not inspect.isclass(getattr(cls, name)):
@@ -140,6 +140,8 @@ def _is_same_default(text, default):
 
 def default_problems(obj):
     """Return one line for each parameter whose documented default is not that of the signature."""
+    if inspect.isclass(obj) and issubclass(obj, BaseException) and "__init__" not in vars(obj):
+        return []  # an exception's own constructor has no signature to read
     found = []
     documented = documented_parameters(obj)
     for name, parameter in inspect.signature(obj).parameters.items():

@@ -93,11 +93,22 @@ class Scaler:
         return hasattr(self, "n_seen_")
 
 
-def test_a_complete_docstring_has_no_problems():
-    assert docstring_problems(f"{__name__}.Scaler", Scaler) == []
+class ScaleWarning(UserWarning):
+    """The divisor is zero.
+
+    Examples
+    --------
+    >>> issubclass(ScaleWarning, UserWarning)
+    True
+    """
 
 
 SCALER = f"{__name__}.Scaler"
+
+
+@pytest.mark.parametrize("cls", [Scaler, ScaleWarning])
+def test_a_complete_docstring_has_no_problems(cls):
+    assert docstring_problems(f"{__name__}.{cls.__name__}", cls) == []
 
 
 @pytest.mark.parametrize(

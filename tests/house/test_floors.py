@@ -121,6 +121,12 @@ def test_imports_point_down():
     assert not found, "\n".join(found)
 
 
+def test_each_room_is_in_the_picture():
+    rooms = {room_of(path, PACKAGE) for path in modules()}
+    picture = (ROOT / "docs" / "architecture.md").read_text()
+    assert [room for room in sorted(rooms) if f"`{room}" not in picture] == []
+
+
 def test_torch_is_not_needed_to_import_the_package():
     """`skcompress.runtime` serves where torch is not installed, and is reached through the top."""
     code = "import sys; sys.modules['torch'] = None; import skcompress, skcompress.exceptions"

@@ -1,0 +1,84 @@
+"""Which names a piece of bytecode reads from outside: globals, what it takes from them, imports."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from types import CodeType
+from typing import NamedTuple
+
+_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_NO_EFFECT = frozenset({"EXTENDED_ARG", "CACHE"})
+
+
+class Import(NamedTuple):
+    """An import statement inside a function."""
+
+    level: int
+    name: str
+    names: tuple[str, ...]
+
+
+def nested(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object and all those of the functions and classes defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from nested(constant)
+
+
+def outside_names(code: CodeType) -> tuple[list[tuple[str, ...]], list[Import]]:
+    """Return the globals that the bytecode reads, and its imports, in sorted order.
+
+    A global comes with the attributes taken from it at once: ``a.b.c`` is
+    ("a", "b", "c"). Only these are followed into a module, so that it does not
+    matter what else happens to be loaded into it. Names with two leading and
+    trailing underscores, such as ``__name__``, are left out: they say where the
+    code stands.
+    """
+    chains: set[tuple[str, ...]] = set()
+    imports: set[Import] = set()
+    for part in nested(code):
+        own = _own_names(part)
+        found, imported = _scan(part)
+        chains |= {chain for chain in found if chain[0] not in own and not is_dunder(chain[0])}
+        imports |= imported
+    return sorted(chains), sorted(imports)
+
+
+def is_dunder(name: str) -> bool:
+    """Tell whether a name belongs to the language rather than to the user."""
+    return name.startswith("__") and name.endswith("__")
+
+
+def _own_names(code: CodeType) -> set[str]:
+    """Return the names that a class body binds itself: it reads them back as if from outside."""
+    return {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+
+
+def _scan(code: CodeType) -> tuple[set[tuple[str, ...]], set[Import]]:
+    chains: set[tuple[str, ...]] = set()
+    imports: set[Import] = set()
+    chain: tuple[str, ...] = ()
+    before: list[object] = [None, None]  # an import reads its level and its names from the stack
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _NO_EFFECT:
+            continue
+        if chain and instruction.opname in _ATTRIBUTE:
+            chain = (*chain, instruction.argval)
+            continue
+        if chain:
+            chains.add(chain)
+        chain = (instruction.argval,) if instruction.opname in _GLOBAL else ()
+        if instruction.opname == "IMPORT_NAME":
+            level, names = before
+            imports.add(
+                Import(
+                    level if isinstance(level, int) else 0,
+                    instruction.argval,
+                    names if isinstance(names, tuple) else (),
+                )
+            )
+        before = [before[1], instruction.argval]
+    return chains, imports

@@ -1,0 +1,266 @@
+"""A weight stored as packed integer codes, decoded when it is used."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skcompress.nn.codec import pack, unpack
+from skcompress.nn.quant import Codes, channel_views, levels, quantize
+
+__all__ = ["PackedWeight", "pack_weight"]
+
+
+class _Kept(NamedTuple):
+    """A tensor that was computed, and what it was computed from."""
+
+    stamp: tuple
+    sources: list[Tensor]  # kept alive: the stamp holds ids, which may be given out again
+    values: Tensor
+    version: int
+
+
+class PackedWeight(nn.Module):
+    """A weight stored as bits: codes, scales and zero points are its whole state.
+
+    The decoded floats are kept in memory from their first use without gradients to the next
+    change of the state, and are no part of the state, of a pickle or of a copy. Whatever changes
+    the state invalidates them: training, ``load_state_dict``, moves, `zero_`.
+
+    Parameters
+    ----------
+    codes : Codes
+        What to store.
+    requires_grad : bool
+        Whether fine-tuning may train the scales. Fixed-point scales, powers of two, are never
+        trained.
+
+    Attributes
+    ----------
+    packed : torch.Tensor of uint8
+        The codes, without gaps.
+    scale : torch.nn.Parameter of shape (n_channels,)
+        Only if ``scheme`` is ``"uniform"``.
+    exponent : torch.Tensor of int16 and shape (n_channels,)
+        Only if ``scheme`` is ``"fixed_point"``: the scales are ``2.0**-exponent``.
+    zero_point : torch.Tensor of uint8 and shape (n_channels,), or None
+        The codes of zero; None if symmetric.
+    shape : torch.Size
+        Of the weight.
+    bits, scheme, axis, groups
+        As in `Codes`.
+
+    Examples
+    --------
+    >>> weight = PackedWeight(quantize(torch.tensor([[0.5, -1.5]]), bits=3))
+    >>> weight
+    PackedWeight(1x2, bits=3, uniform, per_channel)
+    >>> weight.decoded()
+    tensor([[ 0.5000, -1.5000]], grad_fn=<ViewBackward0>)
+    >>> weight.nbytes  # 6 bits of codes, one scale
+    5
+    """
+
+    packed: Tensor
+    scale: nn.Parameter
+    exponent: Tensor
+    zero_point: Tensor | None
+    _like: Tensor
+    _kept: _Kept | None
+    _kept_levels: _Kept | None
+
+    def __init__(self, codes: Codes, requires_grad: bool = True) -> None:
+        super().__init__()
+        self.shape = codes.values.shape
+        self.bits, self.scheme = codes.bits, codes.scheme
+        self.axis, self.groups = codes.axis, codes.groups
+        self._forget()
+        # Made inside inference mode, tensors could never take part in training.
+        with torch.inference_mode(False):
+            self.register_buffer("packed", self._pack(codes.values))
+            scale = codes.scale.detach().clone()
+            points = codes.zero_point
+            self.register_buffer("zero_point", None if points is None else points.clone())
+            if codes.scheme == "uniform":
+                self.scale = nn.Parameter(scale, requires_grad=requires_grad)
+            else:
+                exponent = 1 - np.frexp(scale.cpu().double().numpy())[1]
+                stored = torch.from_numpy(exponent.astype(np.int16)).to(scale.device)
+                self.register_buffer("exponent", stored)
+                # has no elements; it follows moves, and so knows what to decode to
+                self.register_buffer("_like", scale.new_empty(0), persistent=False)
+
+    def decoded(self) -> Tensor:
+        """Return the weight as floats. Shared with later calls: do not modify.
+
+        With gradients enabled and trainable scales, every call computes it anew: its graph
+        belongs to one backward pass.
+        """
+        if self.scheme == "uniform" and self._is_followed(self.scale):
+            return self._times_scale(self._levels())
+        stamp = self._stamp()
+        # Read once: another thread may put another tuple there meanwhile, but changes none.
+        kept = self._kept
+        if kept is not None and kept.stamp == stamp and kept.version == kept.values._version:
+            return kept.values
+        # The first use may be in inference mode, and a later one in training.
+        with torch.inference_mode(False), torch.no_grad():
+            values = self._times_scale(levels(self.codes()))
+        if stamp is not None:
+            self._kept = self._keep(stamp, values)
+        return values
+
+    def codes(self) -> Codes:
+        """Unpack into what `PackedWeight` was made of; a copy.
+
+        Examples
+        --------
+        >>> PackedWeight(quantize(torch.tensor([[3.0, 0.0]]), bits=4)).codes().values
+        tensor([[7, 0]], dtype=torch.uint8)
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            packed = self.packed.cpu().numpy()
+            values = torch.from_numpy(unpack(packed, self.bits, self.numel))
+            return Codes(
+                values=values.to(self.packed.device).reshape(self.shape),
+                scale=self._scales().detach().clone(),
+                zero_point=None if self.zero_point is None else self.zero_point.clone(),
+                bits=self.bits,
+                scheme=self.scheme,
+                axis=self.axis,
+                groups=self.groups,
+            )
+
+    def zero_mask(self) -> Tensor:
+        """Return a boolean tensor: which decoded values are exactly zero."""
+        with torch.no_grad():
+            return self.decoded() == 0
+
+    def zero_(self, mask: Tensor) -> None:
+        """Store the code of zero where ``mask`` is True."""
+        with torch.inference_mode(False), torch.no_grad():
+            codes = self.codes()
+            if codes.zero_point is None:
+                zero = torch.zeros_like(codes.values)
+            else:
+                view, point_view = channel_views(tuple(self.shape), self.axis, self.groups)
+                zero = codes.zero_point.reshape(point_view).expand(view).reshape(self.shape)
+            mask = mask.to(codes.values.device)
+            # A new buffer and not a write into the old one: that may be an inference tensor.
+            self.packed = self._pack(torch.where(mask, zero, codes.values))
+
+    @property
+    def numel(self) -> int:
+        """How many numbers the weight has."""
+        return self.shape.numel()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points."""
+        return sum(tensor.nbytes for tensor in self._state())
+
+    def extra_repr(self) -> str:
+        """Return shape, bits and kind of codes."""
+        kind = self.scheme if self.zero_point is None else "affine"
+        granularity = "per_tensor" if self.axis is None else "per_channel"
+        return f"{'x'.join(map(str, self.shape))}, bits={self.bits}, {kind}, {granularity}"
+
+    def train(self, mode: bool = True) -> PackedWeight:
+        """Switch mode; a decoded copy is of no use in training, and no longer kept."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None, "_kept_levels": None}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedWeight:
+        self._forget()  # moves exchange the data under a parameter without a trace
+        return super()._apply(fn, recurse)
+
+    def _forget(self) -> None:
+        self._kept = None
+        self._kept_levels = None
+
+    def _is_followed(self, scale: Tensor) -> bool:
+        """Whether gradients, or a transformation such as functional_call, pass through a scale."""
+        swapped = not isinstance(scale, nn.Parameter)
+        return swapped or (torch.is_grad_enabled() and scale.requires_grad)
+
+    def _pack(self, values: Tensor) -> Tensor:
+        packed = pack(values.cpu().numpy(), self.bits)
+        return torch.from_numpy(packed).to(values.device)
+
+    def _scales(self) -> Tensor:
+        if self.scheme == "uniform":
+            return self.scale
+        # ldexp is exact; torch's computes a power, in the dtype
+        exact = np.ldexp(1.0, -self.exponent.cpu().numpy().astype(np.int32))
+        return torch.from_numpy(exact).to(self._like)
+
+    def _times_scale(self, q: Tensor) -> Tensor:
+        view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
+        return (q.reshape(view) * self._scales().reshape(scale_view)).reshape(self.shape)
+
+    def _levels(self) -> Tensor:
+        """Levels for training, kept so that a step costs a product and no unpacking."""
+        stamp = self._stamp(with_scale=False)
+        kept = self._kept_levels
+        if kept is not None and kept.stamp == stamp and kept.values.dtype == self.scale.dtype:
+            return kept.values
+        with torch.inference_mode(False), torch.no_grad():
+            values = levels(self.codes())
+        if stamp is not None:
+            self._kept_levels = self._keep(stamp, values, with_scale=False)
+        return values
+
+    def _state(self, with_scale: bool = True) -> list[Tensor]:
+        names = ["packed", "zero_point"]
+        if with_scale:
+            names.append("scale" if self.scheme == "uniform" else "exponent")
+        return [tensor for name in names if (tensor := getattr(self, name)) is not None]
+
+    def _stamp(self, with_scale: bool = True) -> tuple | None:
+        """Changes whenever the state does. None where that cannot be told."""
+        state = self._state(with_scale)
+        if any(tensor.is_inference() for tensor in state):  # these count no versions
+            return None
+        return tuple((id(tensor), tensor._version, tensor.data_ptr()) for tensor in state)
+
+    def _keep(self, stamp: tuple, values: Tensor, with_scale: bool = True) -> _Kept:
+        return _Kept(stamp, self._state(with_scale), values, values._version)
+
+
+def pack_weight(layer: nn.Module, attr: str, **options: Any) -> PackedWeight:
+    """Quantize one weight of a layer along that layer's output channels.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        Not modified.
+    attr : str
+        Which weight.
+    **options
+        ``bits``, ``scheme``, ``granularity``, ``symmetric`` of `quantize`.
+
+    Returns
+    -------
+    PackedWeight
+        Its scales are trainable if the weight was.
+
+    Examples
+    --------
+    >>> pack_weight(nn.ConvTranspose1d(4, 6, 3, groups=2), "weight", bits=4)
+    PackedWeight(4x3x3, bits=4, uniform, per_channel)
+    """
+    weight = getattr(layer, attr)
+    # Transposed convolutions store (in, out / groups, ...), all other layers (out, in, ...).
+    channels = {"axis": 1, "groups": layer.groups} if _is_transposed(layer) else {"axis": 0}
+    return PackedWeight(quantize(weight, **channels, **options), weight.requires_grad)
+
+
+def _is_transposed(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)

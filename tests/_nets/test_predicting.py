@@ -1,0 +1,157 @@
+"""The straight way gives what skorch gives, and is left where a user has changed the way."""
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.dataset import Dataset
+from torch import nn
+from torch.utils.data import DataLoader
+
+from skcompress._nets import predict_raw, predict_with
+from skcompress._nets._predicting import takes_fast_path
+from tests.nets import MLP, TwoInputs, make_classifier
+
+
+class Doubled(Dataset):
+    def transform(self, X, y):
+        return super().transform(2 * X, y)
+
+
+def collate_halved(batch):
+    X, y = torch.utils.data.default_collate(batch)
+    return X / 2, y
+
+
+class OwnLoader(DataLoader):
+    def __iter__(self):
+        for X, y in super().__iter__():
+            yield 4 * X, y
+
+
+class OwnInfer(NeuralNetClassifier):
+    def infer(self, x, **fit_params):
+        return super().infer(x + 1, **fit_params)
+
+
+class OwnEvaluation(NeuralNetClassifier):
+    def evaluation_step(self, batch, training=False):
+        return super().evaluation_step(batch, training) * 3
+
+
+class OwnForward(NeuralNetClassifier):
+    def forward_iter(self, X, training=False, device="cpu"):
+        for output in super().forward_iter(X, training=training, device=device):
+            yield output * 2
+
+
+class OwnDataset(NeuralNetClassifier):
+    def get_dataset(self, X, y=None):
+        return super().get_dataset(X + 1, y)
+
+
+class OwnIterator(NeuralNetClassifier):
+    def get_iterator(self, dataset, training=False):
+        return super().get_iterator(Doubled(dataset.X, dataset.y), training)
+
+
+CHANGED = {
+    "dataset": (NeuralNetClassifier, {"dataset": Doubled}),
+    "collate": (NeuralNetClassifier, {"iterator_valid__collate_fn": collate_halved}),
+    "loader": (NeuralNetClassifier, {"iterator_valid": OwnLoader}),
+    "infer": (OwnInfer, {}),
+    "evaluation_step": (OwnEvaluation, {}),
+    "forward_iter": (OwnForward, {}),
+    "get_dataset": (OwnDataset, {}),
+    "get_iterator": (OwnIterator, {}),
+}
+PARAMS = {"criterion": nn.CrossEntropyLoss, "train_split": None, "verbose": 0}
+
+
+def initialized(net):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return net.initialize()
+
+
+@pytest.mark.parametrize("batch_size", [1, 100, 128, 1000, -1])
+def test_the_fast_path_gives_what_skorch_gives(digits, batch_size):
+    net = initialized(make_classifier(batch_size=batch_size))
+    X = digits[0]
+    assert takes_fast_path(net, X)
+    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(predict_raw(net, X), net.forward(X).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_a_user_has_changed_is_used(digits, name):
+    cls, params = CHANGED[name]
+    net = initialized(cls(MLP, **PARAMS, **params))
+    plain = initialized(NeuralNetClassifier(MLP, **PARAMS))
+    X = digits[0]
+    assert not takes_fast_path(net, X)
+    np.testing.assert_array_equal(predict_with(net, X), net.predict_proba(X))
+    assert not np.allclose(predict_with(net, X), predict_with(plain, X))
+
+
+def test_a_method_set_on_the_instance_is_used(digits):
+    net = initialized(make_classifier())
+    net.infer = lambda x, **kw: torch.zeros(len(x), 10)
+    assert not takes_fast_path(net, digits[0])
+    np.testing.assert_allclose(predict_with(net, digits[0]), 0.1, rtol=1e-6)
+
+
+class OwnProba(NeuralNetClassifier):
+    def predict_proba(self, X):
+        return np.full((len(X), 10), 0.1)
+
+
+def test_an_own_predict_proba_is_used(digits):
+    net = initialized(OwnProba(MLP, **PARAMS))
+    np.testing.assert_array_equal(predict_with(net, digits[0]), 0.1)
+
+
+def negated(output):
+    return -output
+
+
+@pytest.mark.parametrize("nonlinearity", [None, "auto", negated])
+def test_the_nonlinearity_is_applied(digits, nonlinearity):
+    net = initialized(make_classifier(predict_nonlinearity=nonlinearity))
+    X = digits[0]
+    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+
+
+def test_one_output_for_two_classes(digits):
+    net = NeuralNetBinaryClassifier(MLP, module__n_out=1, verbose=0)
+    net = initialized(net)
+    X = digits[0]
+    assert takes_fast_path(net, X)
+    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+
+
+def test_dict_inputs(digits):
+    net = initialized(make_classifier(TwoInputs))
+    X = {"image": digits[0], "ids": np.arange(360) % 5}
+    assert takes_fast_path(net, X)
+    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+
+
+class Noisy(MLP):
+    """Dropout: shows whether the module is in evaluation mode."""
+
+    def forward(self, X):
+        return nn.functional.dropout(super().forward(X), 0.5, self.training)
+
+
+def test_evaluation_mode(digits):
+    net = initialized(make_classifier(Noisy))
+    net.module_.train()
+    np.testing.assert_array_equal(predict_raw(net, digits[0]), predict_raw(net, digits[0]))
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(fitted_classifier, digits):
+    X = digits[0]
+    together = predict_raw(fitted_classifier, X)
+    alone = np.concatenate([predict_raw(fitted_classifier, row[None]) for row in X])
+    np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
