@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 
 from ._nets import Teacher, check_teachable, copy_net, train
-from .base import BaseCompressor, TrainedPlan, TrainingData
+from .base import BaseCompressor, TrainedPlan, TrainingData, epoch_tick
 
 __all__ = ["FineTuner"]
 
@@ -95,6 +95,10 @@ class FineTuner(BaseCompressor):
     def _needs_data(self) -> bool:
         return True
 
+    @property
+    def _n_epochs(self) -> int:
+        return self.max_epochs
+
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
         super()._check(net, has_data=has_data)
         if net is not None and self.alpha > 0:
@@ -131,6 +135,7 @@ class FineTuner(BaseCompressor):
                 lr=self.lr,
                 keep_zeros=True,
                 teacher=teacher,
+                progress=epoch_tick(self._callback_fit_ctx, self),
                 stage=type(self).__name__,
             )
 

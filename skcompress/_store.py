@@ -182,12 +182,12 @@ class Store:
         with _only_one(entry) as (record, problems):
             if record is not None:
                 return record, False
-            for problem in problems:
-                _warn(problem)  # before the computation: it may take hours
+            if problems:
+                _warn(problems)  # before the computation: it may take hours
             body = _pack(compute(), describe)
-            problem = _write(entry, body)
-        if problem:
-            _warn(problem)
+            unwritten = _write(entry, body)
+        if unwritten and not problems:
+            _warn(unwritten)
         return _unpack(body), True
 
 
@@ -244,7 +244,7 @@ def _pack(record: Record, describe: str) -> bytes:
                 "keeps arrays of numbers, bools, strings or times only."
             )
         specs.append([name, array.dtype.str, list(array.shape)])
-        parts.append(array.tobytes(order="C"))
+        parts.append(array.tobytes())
     header = {
         "description": " ".join(describe.split()),
         "created": time.time(),
@@ -344,11 +344,11 @@ def _write(entry: Path, body: bytes) -> str:
 
 
 @contextmanager
-def _only_one(entry: Path) -> Iterator[tuple[Record | None, list[str]]]:
+def _only_one(entry: Path) -> Iterator[tuple[Record | None, str]]:
     """Hold the lock of an entry; yield its record, if it is there now, and what is wrong."""
     held = _held.__dict__.setdefault("entries", set())
     if entry in held:  # asked for within its own computation: waiting would be for ever
-        yield None, []
+        yield None, ""
         return
     lock = open_lock(entry)
     problem = ""
@@ -356,11 +356,11 @@ def _only_one(entry: Path) -> Iterator[tuple[Record | None, list[str]]]:
         _wait(lock, entry)
     except Exception as error:
         # Whatever a lock can raise on whatever file system: a fit goes on without it.
-        problem = f"The cache cannot be locked: {error!r}. Others may compute the same result too."
+        problem = f"The cache cannot be locked, others may compute the same result too: {error}."
     held.add(entry)
     try:
         record, damage = _look(entry)
-        yield record, [text for text in (problem, damage) if text]
+        yield record, " ".join(filter(None, (problem, damage)))
     finally:
         held.discard(entry)
         with suppress(Exception):

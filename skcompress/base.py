@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -102,7 +103,9 @@ class TrainingData:
         return fingerprint(self.X, self.y, self.sample_weight)
 
 
-class BaseCompressor(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseCompressor(
+    TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
+):
     """Base class of all compression steps.
 
     A subclass stores its parameters in `__init__`, lists what is valid in
@@ -144,6 +147,12 @@ class BaseCompressor(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """Whether the step learns from rows with its present parameters."""
         return False
 
+    @property
+    def _n_epochs(self) -> int:
+        """How many epochs a fit may tell scikit-learn's callbacks about."""
+        return 0
+
+    @with_callbacks
     def fit(self, net: NeuralNet, y: TrainingData | None = None) -> BaseCompressor:
         """Decide what to change in a fitted net.
 
@@ -162,6 +171,7 @@ class BaseCompressor(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self._fit(net, y)
         return self
 
+    @with_callbacks
     def fit_transform(self, net: NeuralNet, y: TrainingData | None = None) -> NeuralNet:
         """Decide what to change and return the changed net.
 
@@ -199,10 +209,13 @@ class BaseCompressor(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
         check_net(net, type(self).__name__)
         self._check(net, has_data=_check_data(data, type(self).__name__))
+        context = self._init_callback_context(max_subtasks=self._n_epochs)
+        context.call_on_fit_task_begin(estimator=self)
         self.plan_ = self._plan(net, data)
         result = self._apply(copy_net(net), self.plan_)
         dense = net if data is None or data.dense_net is None else data.dense_net
         self.report_ = compare(result, dense, None if data is None else first_row(data.X))
+        context.call_on_fit_task_end(estimator=self)
         return result
 
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
@@ -284,6 +297,17 @@ class TrainedPlan:
 
     def __repr__(self) -> str:
         return f"TrainedPlan({self.step} of net {self.incoming[:8]})"
+
+
+def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
+    """Return a function that tells scikit-learn's callbacks of one epoch of `task`."""
+
+    def tick() -> None:
+        epoch = task.subcontext(task_name="epoch")
+        epoch.call_on_fit_task_begin(estimator=estimator)
+        epoch.call_on_fit_task_end(estimator=estimator)
+
+    return tick
 
 
 def steps_of(compressor: Any) -> Iterator[Any]:

@@ -24,7 +24,7 @@ from skorch import NeuralNet
 from .._nets import FrozenNet, check_net, check_unfitted_net, predict_raw
 from .._report import compare, first_row
 from .._store import Store
-from ..base import BaseCompressor, steps_of
+from ..base import BaseCompressor, epoch_tick, steps_of
 from ._data import check_same_kind, check_X, kinds_of, size_of_rows
 from ._dense import Dense, blank_net, take_frozen, train_dense, try_out
 
@@ -78,7 +78,7 @@ class BaseCompressed(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._check_params()
         store = Store.from_memory(self.memory)
-        compressor = clone(self.compressor)
+        compressor = None if self.compressor is None else clone(self.compressor)
         X, y, n_outputs = self._check_targets(X, y)
         if sample_weight is not None:
             rows = next(iter(X.values())) if isinstance(X, dict) else X
@@ -176,7 +176,8 @@ class BaseCompressed(
             What the module puts out, without any nonlinearity of the net; outputs
             with more axes are flattened.
         """
-        return _as_columns(predict_raw(self.net_, self._checked(X))).astype(np.float32, copy=False)
+        X = self._checked(X)
+        return _as_columns(predict_raw(self.net_, X)).astype(np.float32, copy=False)
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self, "net_")
@@ -220,13 +221,7 @@ def _task(
     """Tell scikit-learn's callbacks about the training; yields the tick for one epoch."""
     task = context.subcontext(task_name=name, max_subtasks=n_epochs)
     task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-
-    def tick() -> None:
-        epoch = task.subcontext(task_name="epoch")
-        epoch.call_on_fit_task_begin(estimator=estimator)
-        epoch.call_on_fit_task_end(estimator=estimator)
-
-    yield tick
+    yield epoch_tick(task, estimator)
     task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
 
 

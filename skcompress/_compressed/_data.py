@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 _OPTIONS = {"allow_nd": True, "order": "C"}
 
 
+# A number that float32 cannot hold becomes infinite, which is an error of its own.
+_becomes_infinite = np.errstate(over="ignore")
+
+
+@_becomes_infinite
 def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
     """Validate the inputs and cast them for the net.
 
@@ -32,7 +38,7 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
         float32 or int64, C-ordered, writable (torch warns of others).
     """
     wanted = _wanted(dtype)
-    if not isinstance(X, Mapping):
+    if not _is_dict(X):
         return _cast(validate_data(estimator, X, dtype=wanted, reset=reset, **_OPTIONS))
     if not X:
         raise ValueError("X is an empty dict, but a dict of arrays must have at least one entry.")
@@ -46,9 +52,10 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
     return arrays
 
 
+@_becomes_infinite
 def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output: bool) -> Any:
     """Validate inputs and targets of `fit` together; X as in :func:`check_X`."""
-    if not isinstance(X, Mapping):
+    if not _is_dict(X):
         options = {**_OPTIONS, "dtype": _wanted(dtype), "multi_output": multi_output}
         X, y = validate_data(estimator, X, y, y_numeric=multi_output, **options)
         return _cast(X), y
@@ -75,6 +82,18 @@ def check_same_kind(X: Any, kinds: Mapping[str, Any]) -> Any:
     return cast if isinstance(X, Mapping) else cast[""]
 
 
+@_becomes_infinite
+def to_float32(y: np.ndarray) -> np.ndarray:
+    """Return targets as float32."""
+    targets = np.asarray(y, dtype=np.float32)
+    if not np.isfinite(targets).all():
+        raise ValueError(
+            "Input y contains a value too large for dtype('float32'), which nets compute in. "
+            "Scale the targets, for example with TransformedTargetRegressor."
+        )
+    return targets
+
+
 def kinds_of(X: Any) -> dict[str, Any]:
     """Return the dtype of every input, by name; a plain array has the name ""."""
     arrays = X if isinstance(X, Mapping) else {"": X}
@@ -89,6 +108,11 @@ def size_of_rows(X: Any, param: str) -> int:
             f"{_names(X)}; set {param} on the net instead."
         )
     return int(X.shape[1])
+
+
+def _is_dict(X: Any) -> bool:
+    # scipy's dictionary-of-keys matrix is a mapping, too.
+    return isinstance(X, Mapping) and not issparse(X)
 
 
 def _wanted(dtype: str | None) -> Any:

@@ -11,7 +11,7 @@ from skorch import NeuralNet
 
 from .._nets import has_own_predict, predict_with
 from ._base import BaseCompressed
-from ._data import check_X_y
+from ._data import check_X_y, to_float32
 from ._signature import OptionalSampleWeight
 
 
@@ -125,22 +125,18 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
             In the shape of the targets seen in `fit`.
         """
         X = self._checked(X)
         own = has_own_predict(self.net_)
         values = np.asarray(self.net_.predict(X)) if own else predict_with(self.net_, X)
-        return values.reshape(len(values), *self._target_shape)
+        # float64 like every regressor of scikit-learn, whatever the net computes in.
+        return values.reshape(len(values), *self._target_shape).astype(np.float64)
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
         X, y = check_X_y(self, X, y, self.dtype, multi_output=True)
-        targets = np.asarray(y, dtype=np.float32)
-        if not np.isfinite(targets).all():
-            raise ValueError(
-                "Input y contains a value too large for dtype('float32'), which nets compute in. "
-                "Scale the targets, for example with TransformedTargetRegressor."
-            )
+        targets = to_float32(y)
         self._target_shape = targets.shape[1:]
         return X, targets, int(np.prod(self._target_shape))
 
@@ -156,3 +152,8 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
             )
         # In the output's own shape: MSELoss broadcasts (n,) against (n, 1) to (n, n).
         return y.reshape(len(y), *output.shape[1:])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

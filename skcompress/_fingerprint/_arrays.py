@@ -1,16 +1,20 @@
-"""numpy: arrays, scalars, dtypes and random number generators."""
+"""numpy: arrays, scalars, dtypes; random number generators, also that of Python."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ._graph import Content, Part, token
+from ._graph import Content, Opaque, Part, token
 
 _BLOCK = 1 << 24  # bytes copied at once of an array that does not lie in one piece
+# What `numpy.random.rand` and `random.shuffle` are methods of. Code that names them draws from
+# whatever state the process has by then, which is no content of the code.
+_GLOBAL_GENERATORS = (np.random.mtrand._rand, random._inst)  # type: ignore[attr-defined]
 _PLAIN_KINDS = frozenset("biufcmMSUV")
 
 
@@ -93,6 +97,12 @@ def _generator(value: np.random.Generator | np.random.BitGenerator) -> Content:
     )
 
 
+def _ufunc(value: np.ufunc) -> bytes:
+    if value.__name__.endswith("(vectorized)"):
+        raise Opaque("a numpy.frompyfunc does not tell which function it calls")
+    return token("ufunc", value.__name__, np.__version__, *value.types)
+
+
 def _seed_sequence(value: np.random.SeedSequence) -> Content:
     state = {
         "entropy": value.entropy,
@@ -111,8 +121,12 @@ def expand_array(value: Any) -> bytes | Content | None:
         return _subclass(value)
     if isinstance(value, np.generic):
         return Content(b"scalar", [Part("", np.asarray(value))])
+    if isinstance(value, np.ufunc):
+        return _ufunc(value)
     if isinstance(value, np.dtype):
         return _dtype(value)
+    if any(value is generator for generator in _GLOBAL_GENERATORS):
+        return token("global generator", type(value).__module__)
     if isinstance(value, np.random.RandomState):
         return Content(b"random state", [Part("", dict(value.get_state(legacy=False)))])
     if isinstance(value, np.random.Generator | np.random.BitGenerator):

@@ -14,7 +14,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from ._graph import Content, Opaque, Part, token
-from ._names import Import, is_dunder, outside_names
+from ._names import Import, instructions, is_dunder, outside_names
 from ._origin import (
     by_name,
     compiled,
@@ -37,8 +37,6 @@ _FLAGS = (
     | inspect.CO_ITERABLE_COROUTINE
     | inspect.CO_ASYNC_GENERATOR
 )
-# Set by newer Pythons, which leave the first constant to the code if there is no docstring.
-_HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", None)
 
 # What a class body leaves behind that says where it stands, documents it, or follows from the
 # rest. The fields of a dataclass are in its generated methods.
@@ -170,31 +168,21 @@ def _attribute(module: ModuleType, name: str) -> Any:
 
 
 def _code(value: CodeType) -> Content:
+    bytecode, constants = instructions(value)
     label = token(
         "code",
         value.co_name,
-        # The bytecode as compiled: Python 3.11 and later keep what they adapt while running apart.
-        value.co_code,
+        bytecode,
         value.co_exceptiontable,
         *(value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount),
         value.co_flags & _FLAGS,
         *(token("names", *names) for names in _name_tables(value)),
     )
-    constants = list(value.co_consts)
-    if _has_docstring(value):
-        constants[0] = None
     return Content(label, [Part("", constant, True) for constant in constants])
 
 
 def _name_tables(code: CodeType) -> tuple[tuple[str, ...], ...]:
     return code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-
-
-def _has_docstring(code: CodeType) -> bool:
-    if _HAS_DOCSTRING is not None:
-        return bool(code.co_flags & _HAS_DOCSTRING)
-    is_function = bool(code.co_flags & inspect.CO_NEWLOCALS) and not code.co_name.startswith("<")
-    return is_function and bool(code.co_consts) and isinstance(code.co_consts[0], str)
 
 
 def _class(value: type) -> bytes | Content:

@@ -1,14 +1,17 @@
-"""Which names a piece of bytecode reads from outside: globals, what it takes from them, imports."""
+"""What bytecode does, whatever its docstring, and which names it reads from outside."""
 
 from __future__ import annotations
 
 import dis
 from collections.abc import Iterator
+from functools import lru_cache
 from types import CodeType
 from typing import NamedTuple
 
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_TAKES_CONSTANT = frozenset(dis.hasconst)
+_STORE_NAME = dis.opmap["STORE_NAME"]
 _NO_EFFECT = frozenset({"EXTENDED_ARG", "CACHE"})
 
 
@@ -28,7 +31,37 @@ def nested(code: CodeType) -> Iterator[CodeType]:
             yield from nested(constant)
 
 
-def outside_names(code: CodeType) -> tuple[list[tuple[str, ...]], list[Import]]:
+@lru_cache(maxsize=4096)
+def instructions(code: CodeType) -> tuple[bytes, tuple[object, ...]]:
+    """Return what a code object does, and the constants that it uses, in the order of use.
+
+    Numbered by use, because a docstring is the first constant of a function
+    although nothing loads it: to write one would give all others another number.
+    The docstring of a class is loaded and stored, which is left out.
+    """
+    numbers: dict[int, int] = {}
+    done: list[tuple[int, int]] = []
+    # As compiled: Python keeps what it adapts while the code is running apart from this.
+    raw = code.co_code
+    high = 0
+    for position in range(0, len(raw), 2):
+        operation, argument = raw[position], raw[position + 1] | high
+        high = argument << 8 if operation == dis.EXTENDED_ARG else 0
+        if operation == dis.EXTENDED_ARG:
+            continue
+        if operation == _STORE_NAME and code.co_names[argument] == "__doc__":
+            done.pop()
+            continue
+        done.append((operation, argument))
+    for index, (operation, argument) in enumerate(done):
+        if operation in _TAKES_CONSTANT:
+            done[index] = operation, numbers.setdefault(argument, len(numbers))
+    constants = tuple(code.co_consts[number] for number in numbers)
+    return b"".join(b"%d %d;" % pair for pair in done), constants
+
+
+@lru_cache(maxsize=4096)
+def outside_names(code: CodeType) -> tuple[tuple[tuple[str, ...], ...], tuple[Import, ...]]:
     """Return the globals that the bytecode reads, and its imports, in sorted order.
 
     A global comes with the attributes taken from it at once: ``a.b.c`` is
@@ -44,7 +77,7 @@ def outside_names(code: CodeType) -> tuple[list[tuple[str, ...]], list[Import]]:
         found, imported = _scan(part)
         chains |= {chain for chain in found if chain[0] not in own and not is_dunder(chain[0])}
         imports |= imported
-    return sorted(chains), sorted(imports)
+    return tuple(sorted(chains)), tuple(sorted(imports))
 
 
 def is_dunder(name: str) -> bool:

@@ -98,6 +98,8 @@ def expand_tensor(value: Any, full: bool) -> bytes | Content | None:
         return _module(value, full)
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format):
         return token("torch", str(value))
+    if value is torch.default_generator:  # as those of numpy and Python
+        return token("global generator", "torch")
     if isinstance(value, torch.Generator):
         return Content(token("torch generator", str(value.device)), [Part("", value.get_state())])
     return None

@@ -7,10 +7,12 @@ import enum
 import functools
 import math
 import struct
-import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch
 
 from ._arrays import expand_array
 from ._code import expand_code, table
@@ -68,7 +70,7 @@ def expand(value: Any, full: bool) -> bytes | Content:
         )
     if (found := _estimator(value, full)) is not None:
         return found
-    return _object(value, full)
+    return _object(value)
 
 
 def _sequence(value: Any, full: bool) -> Content:
@@ -97,23 +99,28 @@ def _key_step(key: Any) -> str:
 
 
 def _partial(value: Any, full: bool) -> Content:
-    parts = [Part(".func", value.func, full), Part(".args", value.args, full)]
-    named = table(value.keywords, full=full, step=".keywords[{!r}]")
-    return Content(b"partial", [*parts, named, table(vars(value), full=full)])
+    parts = [Part(".func", value.func, True), Part(".args", value.args, True)]
+    named = table(value.keywords, full=True, step=".keywords[{!r}]")
+    return Content(b"partial", [*parts, named, table(vars(value), full=True)])
 
 
+# An estimator in a list, tuple, set or dict is taken without what it has learned, because
+# `sklearn.base.clone` goes into these; into all other objects it does not: it copies them.
 _CONTAINERS: dict[type, Callable[[Any, bool], Content]] = {
     list: _sequence,
     tuple: _sequence,
     set: _set,
     frozenset: _set,
     dict: _dict,
-    MappingProxyType: _dict,
+    MappingProxyType: lambda value, full: _dict(value, True),
     functools.partial: _partial,
+    # Its attributes are about deprecated keys, and lost when it is pickled.
+    Bunch: lambda value, full: Content(b"bunch", [Part("", dict(value), True)]),
     struct.Struct: lambda value, full: Content(token("struct", value.format), []),
 }
 
 
+_SETTINGS = frozenset({"_metadata_request", "_sklearn_output_config", "_skl_callbacks"})
 # What a fitted skorch net keeps of its training, next to its optimizers.
 _TRAINING_ONLY = frozenset(
     {"callbacks_", "history_", "virtual_params_", "prefixes_", "cuda_dependent_attributes_"}
@@ -129,18 +136,29 @@ def _estimator(value: Any, full: bool) -> Content | None:
     if not hasattr(type(value), "get_params"):
         return None
     kind = Part(".__class__", type(value))
-    frozen = sys.modules.get("sklearn.frozen")
-    if frozen is not None and isinstance(value, frozen.FrozenEstimator):
+    if isinstance(value, FrozenEstimator):
         return Content(b"frozen", [kind, Part(".estimator", value.estimator, True)])
     if full and hasattr(value, "__dict__"):
-        return Content(b"fitted", [kind, table(_learned(value), full=True)])
+        return Content(b"fitted", [kind, table(_learned(value), full=True), _settings(value)])
     try:
         params = value.get_params(deep=False)
     except (AttributeError, RuntimeError, TypeError):
         return None  # does not keep to scikit-learn's conventions: an object like any other
     if not isinstance(params, dict) or not all(isinstance(name, str) for name in params):
         return None
-    return Content(b"estimator", [kind, table(params, full=False)])
+    return Content(b"estimator", [kind, table(params, full=False), _settings(value)])
+
+
+def _settings(value: Any) -> Content:
+    """Return what `sklearn.base.clone` copies besides parameters: routing, output containers."""
+    requests = getattr(value, "_metadata_request", None)
+    routing = {
+        method: dict(asked.requests)
+        for method, asked in getattr(requests, "__dict__", {}).items()
+        if hasattr(asked, "requests")  # next to them is the estimator itself
+    }
+    output = getattr(value, "_sklearn_output_config", None)
+    return table({"routing": routing, "output": output}, full=False)
 
 
 def _learned(value: Any) -> dict[str, Any]:
@@ -149,18 +167,18 @@ def _learned(value: Any) -> dict[str, Any]:
     How long its epochs took is different in every training, and a copy of it
     starts with fresh callbacks and optimizers.
     """
-    attributes = vars(value)
+    attributes = {name: item for name, item in vars(value).items() if name not in _SETTINGS}
     if "virtual_params_" not in attributes:
         return attributes
     dropped = {f"{name}_" for name in attributes.get("_optimizers", ())} | _TRAINING_ONLY
     return {name: item for name, item in attributes.items() if name not in dropped}
 
 
-def _object(value: Any, full: bool) -> Content:
+def _object(value: Any) -> Content:
     """Return class and state of any other object, as the object itself hands them out."""
     if isinstance(value, set | frozenset):
-        own = table(getattr(value, "__dict__", {}), full=full)
-        elements = Part("", frozenset(value), full)
+        own = table(getattr(value, "__dict__", {}), full=True)
+        elements = Part("", frozenset(value), True)
         return Content(b"set subclass", [Part(".__class__", type(value)), elements, own])
     rebuilt = reduced(value)
     kind = Part(".__class__", type(value))
@@ -173,31 +191,33 @@ def _object(value: Any, full: bool) -> Content:
     parts: list[bytes | Part | Content] = [kind]
     if function is not getattr(copyreg, "__newobj__", None):
         parts.append(Part(".<function>", function))
-    parts += [Part(f".<argument {i}>", argument, full) for i, argument in enumerate(arguments)]
-    parts.append(_state(value, state, full))
+    parts += [Part(f".<argument {i}>", argument, True) for i, argument in enumerate(arguments)]
+    parts.append(_state(value, state))
     if items is not None:
-        parts.append(_sequence(list(items), full))
+        parts.append(_sequence(list(items), True))
     if pairs is not None:
-        parts.append(_dict_items(list(pairs), full))
+        parts.append(_dict(dict(pairs), True))
     return Content(b"object", parts)
 
 
-def _state(value: Any, state: Any, full: bool) -> Content:
+def _state(value: Any, state: Any) -> Content:
     """Return the state of an object; attributes are named values without an order."""
     tables = [state]
     if isinstance(state, tuple) and len(state) == 2 and _is_attributes(state[1]):
         tables = list(state)  # attributes and slots
     if all(_is_attributes(one) for one in tables):
-        return Content(b"state", [table(one or {}, full=full) for one in tables])
-    return Content(b"state", [Part(".<state>", state, full)])
+        return Content(b"state", [table(_set_by_hand(value, one), full=True) for one in tables])
+    return Content(b"state", [Part(".<state>", state, True)])
+
+
+def _set_by_hand(value: Any, state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return attributes without the cached properties, which are there only once asked for."""
+    return {
+        name: item
+        for name, item in (state or {}).items()
+        if not isinstance(getattr(type(value), name, None), functools.cached_property)
+    }
 
 
 def _is_attributes(state: Any) -> bool:
     return state is None or (type(state) is dict and all(type(name) is str for name in state))
-
-
-def _dict_items(pairs: list[tuple[Any, Any]], full: bool) -> Content:
-    parts: list[Part] = []
-    for key, item in pairs:
-        parts += [Part(".<key>", key, full), Part(_key_step(key), item, full)]
-    return Content(b"items", parts)

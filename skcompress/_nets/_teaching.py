@@ -44,7 +44,7 @@ def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
     if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
         raise ValueError(
             f"{type(net).__name__} with NLLLoss (skorch's default) takes the logarithm of the "
-            f"module's outputs, but these are not probabilities: {output[0]!r}. Use "
+            f"module's outputs, but these are not probabilities: {output[0].tolist()!r:.60}... Use "
             "criterion=torch.nn.CrossEntropyLoss with a module that ends in logits, or end the "
             "module in softmax."
         )

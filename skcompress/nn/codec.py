@@ -8,6 +8,7 @@ import numpy.typing as npt
 __all__ = ["pack", "unpack"]
 
 Bytes = npt.NDArray[np.uint8]
+_WORD = np.dtype("<u8")  # least significant byte first on every machine
 
 
 def pack(codes: Bytes, bits: int) -> Bytes:
@@ -39,8 +40,14 @@ def pack(codes: Bytes, bits: int) -> Bytes:
         raise ValueError(
             f"Got the code {flat.max()}, but with bits={bits!r} codes are < {2**bits}."
         )
-    table = np.unpackbits(flat[:, None], axis=1, count=bits, bitorder="little")
-    return np.packbits(table, bitorder="little")
+    # Eight codes fill exactly ``bits`` bytes, and fit into one 64-bit word.
+    columns = np.zeros((-(-flat.size // 8), 8), dtype=np.uint8)
+    columns.reshape(-1)[: flat.size] = flat
+    words = np.zeros(len(columns), dtype=_WORD)
+    for i in range(8):
+        words |= columns[:, i].astype(_WORD) << np.uint64(i * bits)
+    stream = words.view(np.uint8).reshape(-1, 8)[:, :bits]
+    return stream.reshape(-1)[: (flat.size * bits + 7) // 8].copy()
 
 
 def unpack(packed: Bytes, bits: int, n: int) -> Bytes:
@@ -60,8 +67,16 @@ def unpack(packed: Bytes, bits: int, n: int) -> Bytes:
         )
     if bits == 8:
         return packed.copy()
-    table = np.unpackbits(packed, count=n * bits, bitorder="little").reshape(n, bits)
-    return np.packbits(table, axis=1, bitorder="little").reshape(n)
+    stream = np.zeros((-(-n // 8), bits), dtype=np.uint8)
+    stream.reshape(-1)[:expected] = packed
+    columns = np.zeros((len(stream), 8), dtype=np.uint8)
+    columns[:, :bits] = stream
+    words = columns.view(_WORD).reshape(-1)
+    mask = np.uint64(2**bits - 1)
+    codes = np.empty((len(stream), 8), dtype=np.uint8)
+    for i in range(8):
+        codes[:, i] = (words >> np.uint64(i * bits)) & mask
+    return codes.reshape(-1)[:n].copy()
 
 
 def _check_bits(bits: int) -> None:

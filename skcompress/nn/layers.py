@@ -16,9 +16,18 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from skcompress.nn.packed import PackedWeight, pack_weight
+from skcompress.nn.packed import PackedWeight, channel_axis, pack_weight
 
-__all__ = ["PackedWeight", "code_layer", "is_coded", "pack_weight", "packed_weights"]
+__all__ = [
+    "PackedWeight",
+    "channel_axis",
+    "clear_decoded",
+    "code_layer",
+    "code_layer_",
+    "is_coded",
+    "pack_weight",
+    "packed_weights",
+]
 
 _SUFFIX = "_codes"
 
@@ -27,7 +36,9 @@ def code_layer(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modul
     """Return a copy of a layer that reads some of its weights from codes.
 
     Its class is a subclass of the layer's own and its ``forward`` is untouched. All that is not
-    replaced (biases, buffers, hooks, sub-modules, other attributes) is copied.
+    replaced (biases, buffers, hooks, sub-modules, other attributes) is copied. It computes what
+    the layer would with the decoded weights in place of its own, to the last bit if these ask for
+    gradients neither or both (torch chooses among equivalent kernels by that).
 
     Parameters
     ----------
@@ -50,24 +61,50 @@ def code_layer(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modul
     >>> isinstance(coded, nn.Linear), list(coded.state_dict())
     (True, ['bias', 'weight_codes.scale', 'weight_codes.packed'])
     """
+    _check_replaceable(layer, packed)
+    # deepcopy passes through what its memo has: what is replaced need not be copied
     current = packed_weights(layer)
-    for attr, codes in packed.items():
-        _check_replaceable(layer, attr, codes)
-    # What is replaced is passed through by deepcopy, not copied.
-    replaced = [layer._parameters.get(attr) for attr in packed] + list(current.values())
-    coded = copy.deepcopy(layer, {id(part): part for part in replaced if part is not None})
+    replaced = [current.get(attr, layer._parameters.get(attr)) for attr in packed]
+    return code_layer_(copy.deepcopy(layer, {id(part): part for part in replaced}), packed)
+
+
+def code_layer_(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Module:
+    """Do what `code_layer` does to the layer itself, which becomes an instance of another class.
+
+    Whatever refers to the layer goes on doing so: layers used twice, and layers that a user's
+    module keeps in a plain list besides, need no care. The given object is returned.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(3, 2)
+    >>> _ = code_layer_(layer, {"weight": pack_weight(layer, "weight", bits=4)})
+    >>> is_coded(layer)
+    True
+    """
+    _check_replaceable(layer, packed)
     base = type(layer)._coded_base if isinstance(layer, _Coded) else type(layer)
-    attrs = tuple(dict.fromkeys([*current, *packed]))
-    coded.__class__ = _coded_class(base, attrs)
+    attrs = tuple(dict.fromkeys([*packed_weights(layer), *packed]))
+    layer.__class__ = _coded_class(base, attrs)
     for attr, codes in packed.items():
-        coded._parameters.pop(attr, None)
-        coded._modules[attr + _SUFFIX] = codes
-    if isinstance(coded, nn.RNNBase):
-        coded.__dict__.pop("_flat_weights", None)
-        coded._flat_weight_refs = []
-    if isinstance(coded, nn.Embedding | nn.EmbeddingBag):
-        coded.sparse = False  # the gradient that is left, of the scales, is dense
-    return coded
+        layer._parameters.pop(attr, None)
+        layer._modules[attr + _SUFFIX] = codes.train(layer.training)
+    if isinstance(layer, nn.RNNBase):
+        layer.__dict__.pop("_flat_weights", None)
+        layer._flat_weight_refs = []
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        layer.sparse = False  # the gradient that is left, of the scales, is dense
+    return layer
+
+
+def clear_decoded(module: nn.Module) -> None:
+    """Drop the floats that coded weights below a module keep in memory; they come back on use.
+
+    Needed only where they would be in the way, or after a write past torch's eyes
+    (``weight_codes.packed.data``).
+    """
+    for part in module.modules():
+        if isinstance(part, PackedWeight):
+            part._forget()
 
 
 def is_coded(layer: nn.Module) -> bool:
@@ -131,7 +168,7 @@ class _CodedRNN(_Coded):
 
 
 @functools.cache
-def _coded_class(base: type, attrs: tuple[str, ...]) -> type[Any]:
+def _coded_class(base: type, attrs: tuple[str, ...]) -> Any:
     mixin = _CodedRNN if issubclass(base, nn.RNNBase) else _Coded
     content: dict[str, Any] = {attr: _decoding_property(attr) for attr in attrs}
     content.update(_coded_base=base, _coded_attrs=attrs, __module__=base.__module__)
@@ -147,19 +184,21 @@ def _decoding_property(attr: str) -> property:
 
 def _new_coded(base: type, attrs: tuple[str, ...]) -> nn.Module:
     cls = _coded_class(base, attrs)
-    return cls.__new__(cls)
+    return cls.__new__(cls)  # state follows
 
 
-def _check_replaceable(layer: nn.Module, attr: str, codes: PackedWeight) -> None:
-    present = packed_weights(layer).get(attr, layer._parameters.get(attr))
-    if present is None:
-        names = [name for name, p in layer._parameters.items() if p is not None]
-        raise ValueError(
-            f"Got packed codes for {attr!r}, but {type(layer).__name__} has no parameter of that "
-            f"name, only {names!r}. Parametrized weights must be made plain first."
-        )
-    if present.shape != codes.shape:
-        raise ValueError(
-            f"Got packed codes of shape {tuple(codes.shape)} for {attr!r}, but the weight has "
-            f"shape {tuple(present.shape)}."
-        )
+def _check_replaceable(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> None:
+    current = packed_weights(layer)
+    for attr, codes in packed.items():
+        present = current.get(attr, layer._parameters.get(attr))
+        if present is None:
+            names = [name for name, p in layer._parameters.items() if p is not None]
+            raise ValueError(
+                f"Got packed codes for {attr!r}, but {type(layer).__name__} has no parameter of "
+                f"that name, only {names!r}. Parametrized weights must be made plain first."
+            )
+        if present.shape != codes.shape:
+            raise ValueError(
+                f"Got packed codes of shape {tuple(codes.shape)} for {attr!r}, but the weight has "
+                f"shape {tuple(present.shape)}."
+            )

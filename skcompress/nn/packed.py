@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from skcompress.nn.codec import pack, unpack
-from skcompress.nn.quant import Codes, channel_views, levels, quantize
+from skcompress.nn.quant import Codes, channel_views, dequantize, levels, quantize
 
-__all__ = ["PackedWeight", "pack_weight"]
+__all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 
 
 class _Kept(NamedTuple):
     """A tensor that was computed, and what it was computed from."""
 
-    stamp: tuple
-    sources: list[Tensor]  # kept alive: the stamp holds ids, which may be given out again
     values: Tensor
     version: int
+    scale: Tensor | None  # None: scales did not matter
+    stamp: tuple
+    sources: list[Tensor]  # kept alive: the stamp holds ids, which may be given out again
 
 
 class PackedWeight(nn.Module):
@@ -100,17 +101,20 @@ class PackedWeight(nn.Module):
         belongs to one backward pass.
         """
         if self.scheme == "uniform" and self._is_followed(self.scale):
-            return self._times_scale(self._levels())
-        stamp = self._stamp()
+            view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
+            product = self._levels().reshape(view) * self.scale.reshape(scale_view)
+            return product.reshape(self.shape)
         # Read once: another thread may put another tuple there meanwhile, but changes none.
         kept = self._kept
-        if kept is not None and kept.stamp == stamp and kept.version == kept.values._version:
+        if kept is not None and self._is_current(kept):
             return kept.values
         # The first use may be in inference mode, and a later one in training.
         with torch.inference_mode(False), torch.no_grad():
-            values = self._times_scale(levels(self.codes()))
-        if stamp is not None:
-            self._kept = self._keep(stamp, values)
+            sources = self._sources()
+            stamp, codes = _stamp(sources), self.codes()
+            values = dequantize(codes)
+        scale = codes.scale if self.scheme == "uniform" else None
+        self._kept = _kept(values, scale, stamp, sources)
         return values
 
     def codes(self) -> Codes:
@@ -160,19 +164,13 @@ class PackedWeight(nn.Module):
     @property
     def nbytes(self) -> int:
         """Bytes of codes, scales and zero points."""
-        return sum(tensor.nbytes for tensor in self._state())
+        return sum(tensor.nbytes for tensor in [*self._sources(), *self.parameters()])
 
     def extra_repr(self) -> str:
         """Return shape, bits and kind of codes."""
         kind = self.scheme if self.zero_point is None else "affine"
         granularity = "per_tensor" if self.axis is None else "per_channel"
         return f"{'x'.join(map(str, self.shape))}, bits={self.bits}, {kind}, {granularity}"
-
-    def train(self, mode: bool = True) -> PackedWeight:
-        """Switch mode; a decoded copy is of no use in training, and no longer kept."""
-        if mode:
-            self._kept = None
-        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_kept_levels": None}
@@ -201,37 +199,48 @@ class PackedWeight(nn.Module):
         exact = np.ldexp(1.0, -self.exponent.cpu().numpy().astype(np.int32))
         return torch.from_numpy(exact).to(self._like)
 
-    def _times_scale(self, q: Tensor) -> Tensor:
-        view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
-        return (q.reshape(view) * self._scales().reshape(scale_view)).reshape(self.shape)
-
     def _levels(self) -> Tensor:
         """Levels for training, kept so that a step costs a product and no unpacking."""
-        stamp = self._stamp(with_scale=False)
-        kept = self._kept_levels
-        if kept is not None and kept.stamp == stamp and kept.values.dtype == self.scale.dtype:
+        kept, dtype = self._kept_levels, self.scale.dtype
+        sources = self._sources()
+        stamp = _stamp(sources)
+        if kept is not None and kept.stamp == stamp and kept.values.dtype == dtype:
             return kept.values
         with torch.inference_mode(False), torch.no_grad():
             values = levels(self.codes())
-        if stamp is not None:
-            self._kept_levels = self._keep(stamp, values, with_scale=False)
+        self._kept_levels = _kept(values, None, stamp, sources)
         return values
 
-    def _state(self, with_scale: bool = True) -> list[Tensor]:
-        names = ["packed", "zero_point"]
-        if with_scale:
-            names.append("scale" if self.scheme == "uniform" else "exponent")
-        return [tensor for name in names if (tensor := getattr(self, name)) is not None]
+    def _is_current(self, kept: _Kept) -> bool:
+        """Whether neither the state nor the kept values have changed since."""
+        if kept.stamp != _stamp(self._sources()) or kept.version != kept.values._version:
+            return False
+        # Scales are compared by value: fused optimizers and writes through .data count no version.
+        return kept.scale is None or _is_same(kept.scale, self.scale)
 
-    def _stamp(self, with_scale: bool = True) -> tuple | None:
-        """Changes whenever the state does. None where that cannot be told."""
-        state = self._state(with_scale)
-        if any(tensor.is_inference() for tensor in state):  # these count no versions
-            return None
-        return tuple((id(tensor), tensor._version, tensor.data_ptr()) for tensor in state)
+    def _sources(self) -> list[Tensor]:
+        """Return the state but for trainable scales."""
+        names = ("packed", "zero_point", "exponent")
+        return [b for name in names if (b := self._buffers.get(name)) is not None]
 
-    def _keep(self, stamp: tuple, values: Tensor, with_scale: bool = True) -> _Kept:
-        return _Kept(stamp, self._state(with_scale), values, values._version)
+
+def _stamp(sources: list[Tensor]) -> tuple | None:
+    """Return what changes whenever the tensors do; None where that cannot be told."""
+    if any(tensor.is_inference() for tensor in sources):  # these count no versions
+        return None
+    return tuple((id(tensor), tensor._version, tensor.data_ptr()) for tensor in sources)
+
+
+def _kept(
+    values: Tensor, scale: Tensor | None, stamp: tuple | None, sources: list[Tensor]
+) -> _Kept | None:
+    if stamp is None:
+        return None
+    return _Kept(values, values._version, scale, stamp, sources)
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def pack_weight(layer: nn.Module, attr: str, **options: Any) -> PackedWeight:
@@ -257,10 +266,22 @@ def pack_weight(layer: nn.Module, attr: str, **options: Any) -> PackedWeight:
     PackedWeight(4x3x3, bits=4, uniform, per_channel)
     """
     weight = getattr(layer, attr)
-    # Transposed convolutions store (in, out / groups, ...), all other layers (out, in, ...).
-    channels = {"axis": 1, "groups": layer.groups} if _is_transposed(layer) else {"axis": 0}
-    return PackedWeight(quantize(weight, **channels, **options), weight.requires_grad)
+    axis, groups = channel_axis(layer)
+    codes = quantize(weight, axis=axis, groups=groups, **options)
+    return PackedWeight(codes, weight.requires_grad)
 
 
-def _is_transposed(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+def channel_axis(layer: nn.Module) -> tuple[int, int]:
+    """Return the axis of a layer's output channels in its weights, and its groups along axis 0.
+
+    Transposed convolutions store (in, out / groups, ...), all other layers (out, in, ...), where
+    grouped convolutions have all their output channels along axis 0.
+
+    Examples
+    --------
+    >>> channel_axis(nn.Linear(3, 2)), channel_axis(nn.ConvTranspose1d(4, 6, 3, groups=2))
+    ((0, 1), (1, 2))
+    """
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return 1, layer.groups
+    return 0, 1

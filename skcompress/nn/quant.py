@@ -320,7 +320,7 @@ def _step(low: Floats, high: Floats, n_steps: int, dtype: torch.dtype) -> Floats
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         short = high / step - low / step > n_steps + 0.5
     step = np.where(short, step + _smallest(dtype), step)
-    return np.where(high == low, 1.0, step)
+    return np.where(high == low, 1.0, np.maximum(step, _smallest(dtype)))
 
 
 def _power_of_two(low: Floats, high: Floats, bits: int, dtype: torch.dtype) -> Floats:
@@ -342,9 +342,10 @@ def _power_of_two(low: Floats, high: Floats, bits: int, dtype: torch.dtype) -> F
 
 
 def _smallest(dtype: torch.dtype) -> float:
-    """Smallest positive number, which is subnormal."""
+    """Smallest positive number: a subnormal one, where these can be relied on."""
     info = torch.finfo(dtype)
-    return info.smallest_normal * info.eps
+    # Processors with instructions for bfloat16 round its subnormal numbers to zero.
+    return info.smallest_normal * (1.0 if dtype == torch.bfloat16 else info.eps)
 
 
 def _kept_finite(q: Floats, scale: Tensor) -> Floats:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from skcompress.nn.layers import PackedWeight, packed_weights
 
-__all__ = ["Weight", "code_modules", "find_weights", "resolve_ignored", "weight_attributes"]
+__all__ = [
+    "Weight",
+    "code_modules",
+    "find_weights",
+    "resolve_ignored",
+    "weight_attributes",
+    "weight_places",
+]
 
 _PLAIN = (
     nn.Linear,
@@ -157,6 +164,22 @@ def find_weights(root: nn.Module, ignored_layers: Sequence[str] = ()) -> list[We
             dropped.add(id(storage))
         found.setdefault(id(storage), weight)
     return [weight for key, weight in found.items() if key not in dropped]
+
+
+def weight_places(root: nn.Module) -> dict[str, list[Weight]]:
+    """Map the name of each weight that `find_weights` lists to all places where it is used.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Embedding(5, 2), nn.Linear(2, 5))
+    >>> net[1].weight = net[0].weight
+    >>> [place.name for place in weight_places(net)["0.weight"]]
+    ['0.weight', '1.weight']
+    """
+    places: dict[int, list[Weight]] = {}
+    for weight, storage in _all_weights(root):
+        places.setdefault(id(storage), []).append(weight)
+    return {tied[0].name: tied for tied in places.values()}
 
 
 def resolve_ignored(root: nn.Module, ignored_layers: Sequence[str]) -> set[str]:

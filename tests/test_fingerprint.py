@@ -1,0 +1,515 @@
+"""Equal content gives equal digests: values, arrays, tensors, tables, estimators and nets."""
+
+import collections
+import copy
+import datetime as dt
+import decimal
+import enum
+import fractions
+import functools
+import logging
+import math
+import operator
+import pathlib
+import pickle
+import re
+import struct
+import sys
+import threading
+import types
+import typing
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import Bunch
+from torch import nn
+
+from skcompress import FineTuner
+from skcompress._fingerprint import Unfingerprintable, fingerprint, seed_from
+from tests.nets import make_classifier
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Plain:
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+class Slotted:
+    __slots__ = ("__hidden", "other")
+
+    def __init__(self, hidden, other=0):
+        self.__hidden = hidden
+        self.other = other
+
+
+class Lazy:
+    def __init__(self, size):
+        self.size = size
+
+    @functools.cached_property
+    def square(self):
+        return self.size**2
+
+
+class Names(list):
+    pass
+
+
+Point = collections.namedtuple("Point", ["x", "y"])
+
+
+# --- plain values ------------------------------------------------------------------------------
+
+UTC = dt.UTC
+DIFFERENT = [
+    *(None, False, True, 0, 1, -1, 2**80, 0.0, 1.0, math.nan, math.inf, 1j, "", "1", b"", b"1"),
+    *("None", "a", ["a"], ("a",), {"a"}, frozenset({"a"}), [["a"]], {"a": 1}, {"a": 1.0}, {1: "a"}),
+    *([], (), set(), frozenset(), [[], []], [[[]]], ["ab"], ["a", "b"], [1, 23], [12, 3]),
+    *({"a": 1, "b": 2}, [("a", 1), ("b", 2)], Ellipsis, NotImplemented, "Ellipsis"),
+    *(range(3), range(4), range(0, 3, 2), slice(3), slice(None, 3, 1), Colour.RED, Colour.BLUE),
+    *(Point(1, 2), (1, 2), [1, 2], Names([1, 2]), collections.deque([1, 2]), bytearray(b"1")),
+    *(
+        collections.OrderedDict(a=1),
+        collections.Counter("a"),
+        Bunch(a=1),
+        types.SimpleNamespace(a=1),
+    ),
+    *(collections.defaultdict(list, a=1), collections.defaultdict(int, a=1)),
+    *(types.MappingProxyType({"a": 2}), decimal.Decimal("1"), decimal.Decimal("1.0")),
+    *(fractions.Fraction(1, 3), fractions.Fraction(2, 3), pathlib.Path("a/b"), pathlib.Path("a/c")),
+    *(pathlib.PureWindowsPath("a/b"), re.compile("a"), re.compile("a", re.I), re.compile(b"a")),
+    *(dt.date(2020, 1, 1), dt.datetime(2020, 1, 1), dt.time(1)),
+    *(dt.datetime(2020, 1, 1, tzinfo=UTC), dt.timedelta(1), ValueError("a")),
+    *(struct.Struct("<I"), struct.Struct("<Q"), logging.getLogger("a"), logging.getLogger("b")),
+    *(int, float, list[int], list[float], int | None, typing.Optional[float], typing.TypeVar("T")),  # noqa: UP045
+    *(len, print, math.sqrt, math, operator, np.exp, np.log, "a".join, "b".join, str.join),
+    *(
+        Plain(),
+        Plain(a=1),
+        Plain(b=1),
+        Slotted(1),
+        Slotted(2),
+        Slotted(1, 1),
+        Plain,
+        Slotted,
+        object(),
+    ),
+    *(functools.partial(int), functools.partial(int, 1), functools.partial(int, base=2)),
+    *(operator.itemgetter(1), operator.itemgetter(2), operator.attrgetter("a")),
+]
+
+
+def test_different_values_have_different_digests():
+    digests = [fingerprint([value]) for value in DIFFERENT]
+    assert len(set(digests)) == len(DIFFERENT)
+
+
+@pytest.mark.parametrize("value", DIFFERENT, ids=lambda value: type(value).__name__)
+def test_a_value_is_what_it_contains_not_which_object_it_is(value):
+    try:
+        copied = pickle.loads(pickle.dumps(value))
+    except (TypeError, pickle.PicklingError):
+        copied = value
+    assert fingerprint(value) == fingerprint(copied)
+    assert fingerprint([value, value]) == fingerprint([value, copied])
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint(value))
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers(allow_nan=False)
+    | st.text(max_size=3)
+    | st.binary(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=2) | st.integers(), inner, max_size=3)
+        | st.sets(st.text(max_size=2) | st.integers(), max_size=3)
+        | st.frozensets(st.text(max_size=2) | st.integers(), max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def canonical(value):
+    """Return nested tuples that are equal for values of equal types and content."""
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return kind, tuple((canonical(k), canonical(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return kind, tuple(map(canonical, value))
+    if isinstance(value, set | frozenset):
+        return kind, frozenset(map(canonical, value))
+    return kind, repr(value)  # tells -0.0 from 0.0, and takes nan as equal to nan
+
+
+@given(plain, plain)
+def test_equal_if_and_only_if_equal(one, other):
+    assert (fingerprint([one]) == fingerprint([other])) == (canonical(one) == canonical(other))
+    assert fingerprint([one]) == fingerprint([copy.deepcopy(one)])
+
+
+@given(st.lists(plain, max_size=3), st.lists(plain, max_size=3))
+def test_arguments_do_not_run_into_each_other(one, other):
+    same = fingerprint(*map(list_of, one)) == fingerprint(*map(list_of, other))
+    assert same == (canonical(one) == canonical(other))
+
+
+def list_of(value):
+    return [value]
+
+
+def test_the_order_of_arguments_by_name_does_not_count_that_of_other_dicts_does():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint([{"a": 1, "b": 2}]) != fingerprint([{"b": 2, "a": 1}])
+    assert fingerprint(Plain(a=1, b=2)) == fingerprint(Plain(b=2, a=1))
+    assert fingerprint(functools.partial(dict, a=1, b=2)) == fingerprint(
+        functools.partial(dict, b=2, a=1)
+    )
+
+
+def test_circles_end_and_count():
+    def ring(*values):
+        head = last = [values[0]]
+        for value in values[1:]:
+            last.append([value])
+            last = last[-1]
+        last.append(head)
+        return head
+
+    assert fingerprint(ring(1, 2)) == fingerprint(ring(1, 2))
+    assert fingerprint(ring(1, 2)) == fingerprint(ring(1, 2, 1, 2))  # the same when followed
+    assert len({fingerprint(ring(*v)) for v in [(1,), (1, 2), (2, 1), (1, 2, 3), (1, 1, 2)]}) == 5
+    parent, child = Plain(name="a"), Plain(name="b")
+    parent.child, child.parent = child, parent
+    assert fingerprint(parent) == fingerprint(copy.deepcopy(parent)) != fingerprint(child)
+
+
+def test_deep_nesting_does_not_reach_the_recursion_limit():
+    deep = []
+    for _ in range(sys.getrecursionlimit() * 2):
+        deep = [deep]
+    assert fingerprint(deep) == fingerprint([deep[0]])
+
+
+def test_a_cached_property_that_has_been_asked_for_does_not_count():
+    asked = Lazy(3)
+    assert asked.square == 9
+    assert fingerprint(asked) == fingerprint(Lazy(3)) != fingerprint(Lazy(4))
+
+
+def test_seeds():
+    seeds = {seed_from("step", i) for i in range(200)}
+    assert len(seeds) == 200
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seed_from("step", 1) == seed_from("step", 1)
+
+
+# --- what has no content -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (i for i in ()),
+        threading.Lock,
+        lambda: sys.stderr,
+        lambda: memoryview(b"a"),
+        lambda: np.frompyfunc(len, 1, 1),
+        lambda: torch.empty(2, device="meta"),
+    ],
+    ids=["generator", "lock", "file", "view", "ufunc", "meta"],
+)
+def test_what_has_no_content_is_named(make):
+    value = make()
+    with pytest.raises(Unfingerprintable, match=r"<argument 1>") as raised:
+        fingerprint(1, value)
+    with pytest.raises(TypeError) as raised:
+        fingerprint(make_classifier, {"callbacks": [Plain(handle=value)], "lr": 1})
+    assert raised.value.path.startswith("callbacks[0].handle")
+    assert "cannot fingerprint callbacks[0].handle" in str(raised.value)
+    assert pickle.loads(pickle.dumps(raised.value)).path == raised.value.path
+
+
+def test_the_path_leads_through_estimators_functions_and_classes():
+    lock = threading.Lock()
+
+    class Module(nn.Module):
+        def forward(self, X):
+            return lock
+
+    with pytest.raises(Unfingerprintable) as raised:
+        fingerprint(Plain, {"module": Module})
+    assert raised.value.path == "module.forward.<closure lock>"
+    with pytest.raises(Unfingerprintable) as raised:
+        fingerprint(make_pipeline(FineTuner(lr={"a": lock})))
+    assert raised.value.path == "steps[0][1].lr['a']"
+
+
+def test_what_holds_a_lock_has_no_content():
+    with pytest.raises(Unfingerprintable) as raised:
+        fingerprint({"callback": Plain(event=threading.Event())})
+    assert raised.value.path == "callback.event._cond._lock"
+
+
+def test_the_module_main_is_refused():
+    with pytest.raises(Unfingerprintable, match="__main__"):
+        fingerprint(sys.modules["__main__"])
+
+
+# --- numpy -------------------------------------------------------------------------------------
+
+
+@given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
+def test_arrays_are_dtype_shape_and_content(array):
+    digest = fingerprint(array)
+    assert digest == fingerprint(array.copy())
+    assert digest == fingerprint(np.array(array, order="F"))
+    wide = np.empty((*array.shape, 2), dtype=array.dtype)
+    wide[..., 0] = array
+    assert digest == fingerprint(wide[..., 0])
+    assert digest != fingerprint(array[None])
+
+
+ARRAYS = [
+    np.zeros(4),
+    np.zeros((2, 2)),
+    np.zeros(4, dtype="f4"),
+    np.zeros(4, dtype=">f8"),
+    np.zeros(8, dtype="f4"),
+    np.zeros(4, dtype=int),
+    np.zeros(4, dtype=bool),
+    np.array(0.0),
+    np.float64(0.0),
+    np.float32(0.0),
+    0.0,
+    np.zeros((0, 4)),
+    np.zeros((4, 0)),
+    np.array(["a", "bc"]),
+    np.array(["a", "bd"]),
+    np.array([b"a", b"bc"]),
+    np.array(["a", "bc"], dtype=object),
+    np.array(["a", None], dtype=object),
+    np.array(["a", "bc"], dtype=np.dtypes.StringDType()),
+    np.array(["2020-01-01"], dtype="M8[D]"),
+    np.array(["2020-01-01"], dtype="M8[s]"),
+    np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+    np.array([(1, 2.0)], dtype=[("a", "i4"), ("c", "f8")]),
+    np.ma.masked_array([0.0, 1.0], [0, 1]),
+    np.ma.masked_array([0.0, 1.0], [0, 0]),
+    np.dtype("f4"),
+    np.dtype("f8"),
+    np.dtype("M8[D]"),
+    np.dtype([("a", "i4")]),
+    np.float32,
+]
+
+
+def test_different_arrays_have_different_digests():
+    assert len({fingerprint(array) for array in ARRAYS}) == len(ARRAYS)
+
+
+def test_padding_between_fields_is_no_content():
+    dtype = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+    one = np.frombuffer(b"\x00" * 16, dtype)
+    other = np.frombuffer(b"\x00" + b"\xff" * 7 + b"\x00" * 8, dtype)
+    assert fingerprint(one) == fingerprint(other)
+
+
+def test_object_arrays_go_element_by_element():
+    one = np.array([np.zeros(2), "x" * 1000, None, [1]], dtype=object)
+    other = copy.deepcopy(one)
+    assert fingerprint(one) == fingerprint(other)
+    other[0][1] = 1
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_a_memory_map_counts_as_the_array_that_it_shows(tmp_path):
+    array = np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "a.npy", array)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert type(mapped) is np.memmap
+    assert fingerprint(mapped) == fingerprint(array)
+    assert fingerprint(mapped[:, 1:]) == fingerprint(array[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "draw"),
+    [
+        (np.random.RandomState, lambda rng: rng.rand()),
+        (np.random.default_rng, lambda rng: rng.random()),
+        (np.random.default_rng, lambda rng: rng.spawn(1)),
+        (np.random.SeedSequence, lambda rng: rng.spawn(1)),
+        (np.random.MT19937, lambda rng: rng.random_raw()),
+        (
+            lambda seed: torch.Generator().manual_seed(seed),
+            lambda rng: torch.rand(1, generator=rng),
+        ),
+    ],
+)
+def test_generators_of_random_numbers_are_their_state(make, draw):
+    rng = make(3)
+    assert fingerprint(rng) == fingerprint(make(3)) != fingerprint(make(4))
+    draw(rng)
+    assert fingerprint(rng) != fingerprint(make(3))
+
+
+# --- torch -------------------------------------------------------------------------------------
+
+TENSORS = [
+    torch.zeros(4),
+    torch.zeros(2, 2),
+    torch.zeros(4, dtype=torch.bfloat16),
+    torch.zeros(4, dtype=torch.float16),
+    torch.zeros(4, dtype=torch.complex64),
+    torch.zeros(4, dtype=torch.bool),
+    torch.tensor(0.0),
+    torch.zeros(0, 4),
+    torch.ones(4, dtype=torch.bfloat16),
+    nn.Parameter(torch.zeros(4)),
+    nn.Parameter(torch.zeros(4), requires_grad=False),
+    nn.UninitializedParameter(),
+    torch.eye(2).to_sparse(),
+    torch.float32,
+    torch.float64,
+    torch.device("cpu"),
+    torch.device("cuda:1"),
+    torch.Size([1]),
+    torch.Size([2]),
+    (1,),
+    torch.strided,
+    torch.channels_last,
+]
+
+
+def test_different_tensors_have_different_digests():
+    assert len({fingerprint(tensor) for tensor in TENSORS}) == len(TENSORS)
+
+
+def test_how_a_tensor_lies_in_memory_is_no_content():
+    tensor = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    digest = fingerprint(tensor)
+    assert digest == fingerprint(tensor.T.contiguous().T)
+    assert digest == fingerprint(tensor.clone().requires_grad_())
+    complex_ = torch.complex(tensor, tensor)
+    assert fingerprint(complex_.conj()) == fingerprint(complex_.conj().resolve_conj())
+    assert fingerprint(complex_.conj()) != fingerprint(complex_)
+
+
+def modules():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.LSTM(4, 2))
+
+
+CHANGES = {
+    "weight": lambda m: m[0].weight.data.add_(1),
+    "buffer": lambda m: m[1].running_mean.add_(1),
+    "attribute": lambda m: setattr(m[1], "momentum", 0.5),
+    "order": lambda m: m._modules.update({"1": m._modules.pop("1")}),
+    "kind": lambda m: m.__setitem__(2, nn.Tanh()),
+    "more": lambda m: m.append(nn.ReLU()),
+    "fewer": lambda m: m.pop(2),
+    "frozen": lambda m: m[0].weight.requires_grad_(False),
+    "hook": lambda m: m[0].register_forward_hook(lambda module, args, output: output + 1),
+    "recurrent": lambda m: m[3].weight_hh_l0.data.add_(1),
+}
+
+
+def test_a_module_is_class_state_and_attributes():
+    digest = fingerprint(modules())
+    assert digest == fingerprint(copy.deepcopy(modules()))
+    assert digest == fingerprint(modules().eval())
+    changed = []
+    for change in CHANGES.values():
+        module = modules()
+        change(module)
+        changed.append(fingerprint(module))
+    assert len({digest, *changed}) == 1 + len(CHANGES)
+
+
+def test_hooks_count_by_what_they_do_not_by_their_number():
+    def hook(module, args, output):
+        return output * 2
+
+    one, other = modules(), modules()
+    one[0].register_forward_hook(hook)
+    other[0].register_forward_hook(hook)
+    assert list(one[0]._forward_hooks) != list(other[0]._forward_hooks)
+    assert fingerprint(one) == fingerprint(other)
+
+
+# --- pandas and scipy --------------------------------------------------------------------------
+
+
+def frame(**changes):
+    columns = {
+        "a": [1.0, 2.0, np.nan],
+        "b": ["x", "y", None],
+        "c": pd.Categorical(["u", "v", "u"]),
+        "d": pd.to_datetime(["2020-01-01", "2020-01-02", None]).tz_localize("Europe/Berlin"),
+        "e": pd.array([1, None, 3], dtype="Int64"),
+    }
+    return pd.DataFrame({**columns, **changes})
+
+
+def test_frames_are_names_index_dtypes_and_content():
+    tables = [
+        frame(),
+        frame(a=[1.0, 2.0, 3.0]),
+        frame(a=[1, 2, 3]),
+        frame(b=["x", "y", "z"]),
+        frame(c=pd.Categorical(["u", "v", "u"], categories=["v", "u"])),
+        frame(c=pd.Categorical(["u", "v", "u"], ordered=True)),
+        frame(c=["u", "v", "u"]),
+        frame(d=pd.to_datetime(["2020-01-01", "2020-01-02", None])),
+        frame(e=[1, 2, 3]),
+        frame().rename(columns={"a": "z"}),
+        frame().set_index([[1, 2, 3]]),
+        frame().set_index(pd.MultiIndex.from_tuples([(1, 1), (1, 2), (2, 1)])),
+        frame()[["b", "a", "c", "d", "e"]],
+        frame()["a"],
+        frame()["a"].rename("z"),
+        frame()["a"].to_numpy(),
+        pd.Index([1, 2]),
+        pd.Index([1, 2], name="z"),
+        pd.Timestamp("2020-01-01"),
+        pd.NA,
+    ]
+    assert len({fingerprint(table) for table in tables}) == len(tables)
+    for table in tables:
+        assert fingerprint(table) == fingerprint(pickle.loads(pickle.dumps(table)))
+    assert fingerprint(frame()) == fingerprint(
+        pd.concat([frame()[["a", "b"]], frame().iloc[:, 2:]], axis=1)
+    )
+
+
+def test_sparse_matrices():
+    dense = np.eye(3)
+    kinds = ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
+    matrices = [
+        getattr(scipy.sparse, f"{k}_{s}")(dense) for k in kinds for s in ("matrix", "array")
+    ]
+    digests = [fingerprint(matrix) for matrix in matrices]
+    assert len(set(digests)) == len(matrices)
+    assert digests == [fingerprint(matrix.copy()) for matrix in matrices]
+    for matrix, digest in zip(matrices, digests, strict=True):
+        assert fingerprint(matrix * 2) != digest
+    wide = scipy.sparse.csr_array(dense)
+    wide.indices = wide.indices.astype(np.int64)
+    assert fingerprint(wide) == fingerprint(scipy.sparse.csr_array(dense))
