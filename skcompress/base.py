@@ -103,9 +103,7 @@ class TrainingData:
         return fingerprint(self.X, self.y, self.sample_weight)
 
 
-class BaseCompressor(
-    TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
-):
+class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of all compression steps.
 
     A subclass stores its parameters in `__init__`, lists what is valid in

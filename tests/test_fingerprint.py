@@ -23,7 +23,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import scipy.stats
 import torch
+import torch.nn.utils.prune
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -87,7 +89,12 @@ DIFFERENT = [
         types.SimpleNamespace(a=1),
     ),
     *(collections.defaultdict(list, a=1), collections.defaultdict(int, a=1)),
-    *(types.MappingProxyType({"a": 2}), decimal.Decimal("1"), decimal.Decimal("1.0")),
+    *(
+        types.MappingProxyType({"a": 1}),
+        types.MappingProxyType({"a": 2}),
+        decimal.Decimal("1"),
+        decimal.Decimal("1.0"),
+    ),
     *(fractions.Fraction(1, 3), fractions.Fraction(2, 3), pathlib.Path("a/b"), pathlib.Path("a/c")),
     *(pathlib.PureWindowsPath("a/b"), re.compile("a"), re.compile("a", re.I), re.compile(b"a")),
     *(dt.date(2020, 1, 1), dt.datetime(2020, 1, 1), dt.time(1)),
@@ -443,6 +450,27 @@ def test_a_module_is_class_state_and_attributes():
     assert len({digest, *changed}) == 1 + len(CHANGES)
 
 
+def special_modules():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linear = nn.Linear(2, 3)
+        return [
+            nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)),
+            nn.utils.parametrizations.spectral_norm(nn.Linear(2, 3)),
+            nn.LazyLinear(3),
+            nn.TransformerEncoderLayer(4, 2, 8),
+            nn.utils.prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5),
+            torch.compile(linear),
+            torch.compile(nn.Linear(2, 3)),
+        ]
+
+
+def test_modules_that_torch_makes_in_special_ways():
+    digests = list(map(fingerprint, special_modules()))
+    assert len(set(digests)) == len(digests)
+    assert digests == list(map(fingerprint, special_modules()))
+
+
 def test_hooks_count_by_what_they_do_not_by_their_number():
     def hook(module, args, output):
         return output * 2
@@ -497,6 +525,13 @@ def test_frames_are_names_index_dtypes_and_content():
     assert fingerprint(frame()) == fingerprint(
         pd.concat([frame()[["a", "b"]], frame().iloc[:, 2:]], axis=1)
     )
+
+
+def test_distributions():
+    one = scipy.stats.loguniform(1e-3, 1)
+    others = [scipy.stats.loguniform(1e-2, 1), scipy.stats.uniform(1e-3, 1)]
+    assert fingerprint(one) == fingerprint(copy.deepcopy(one))
+    assert len(set(map(fingerprint, [one, *others]))) == 3
 
 
 def test_sparse_matrices():

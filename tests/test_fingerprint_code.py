@@ -1,9 +1,12 @@
 """Code counts by what it does: an edit changes the digest, a move or a comment does not."""
 
 import functools
+import importlib
+import random
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +65,7 @@ UNRELATED = 5
 
 
 class Mode(enum.Enum):
+    __secret = 23
     SOFT = "soft"
     HARD = "hard"
 
@@ -325,6 +329,7 @@ EDITS = {
     "singledispatch's type": ("convert.register(int)", "convert.register(float)"),
     "enum value": ('HARD = "hard"', 'HARD = "firm"'),
     "enum member": ('    HARD = "hard"\n', '    HARD = "hard"\n    MORE = "more"\n'),
+    "enum constant": ("__secret = 23", "__secret = 24"),
     "enum method": ("is Mode.SOFT else 7", "is Mode.SOFT else 8"),
     "dataclass default": ("rate: float = 0.5", "rate: float = 0.25"),
     "dataclass factory": ("default_factory=list", "default_factory=dict"),
@@ -454,3 +459,90 @@ def test_compiled_functions_and_methods_differ():
     functions = [torch.relu, torch.tanh, torch.Tensor.add, torch.Tensor.mul, "a".join, "b".join]
     functions += [nn.functional.relu, nn.functional.gelu, nn.ReLU, nn.GELU, nn.ReLU().forward]
     assert len({fingerprint(function) for function in functions}) == len(functions)
+
+
+def test_the_global_generators_count_by_name_because_code_that_draws_moves_them():
+    def draw():
+        return rand(1), shuffle([1, 2]), torch.rand(1, generator=generator)
+
+    rand, shuffle, generator = np.random.rand, random.shuffle, torch.default_generator
+    before = fingerprint(draw)
+    states = np.random.get_state(), random.getstate(), torch.get_rng_state()  # noqa: NPY002
+    draw()
+    after = fingerprint(draw)
+    np.random.set_state(states[0])  # noqa: NPY002
+    random.setstate(states[1])
+    torch.set_rng_state(states[2])
+    assert before == after
+
+
+# --- files -------------------------------------------------------------------------------------
+
+PACKAGE = {
+    "__init__": "from .sub import f\nfrom . import sub",
+    "sub": """
+__FACTOR__ = 2
+def f(X):
+    from .other import g
+    from . import other
+    import pack.third
+    return g(X) * __FACTOR__ + other.SHIFT + pack.third.h(X)
+""",
+    "other": "SHIFT = 3\ndef g(X): return X + 4",
+    "third": "def h(X): return X * 5",
+}
+
+
+def load(folder, **changes):
+    """Write a package and import it afresh; return the digest of code that names it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pack"]:
+        del sys.modules[name]
+    (folder / "pack").mkdir(parents=True, exist_ok=True)
+    for name, source in {**PACKAGE, **changes}.items():
+        (folder / "pack" / f"{name}.py").write_text(source)
+    importlib.invalidate_caches()
+    names = {"__name__": "__main__"}
+    exec("import pack\ndef f(X): return pack.sub.f(X)", names)  # noqa: S102
+    return fingerprint(names["f"])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a function that puts a folder on the path where the package is written."""
+    # A file that is written twice within a second would be read from its cache.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def put(name):
+        monkeypatch.syspath_prepend(tmp_path / name)
+        return tmp_path / name
+
+    yield put
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pack"]:
+        del sys.modules[name]
+
+
+FILE_EDITS = [("sub", "= 2", "= 3"), ("other", "= 3", "= 4"), ("other", "X + 4", "X + 5")]
+FILE_EDITS += [("third", "X * 5", "X * 6")]
+
+
+def test_a_package_installed_for_development_is_user_code(folder):
+    here = folder("checkout")
+    digests = [load(here)]
+    digests += [load(here, **{m: PACKAGE[m].replace(a, b)}) for m, a, b in FILE_EDITS]
+    assert len(set(digests)) == len(digests)
+    assert load(here) == digests[0]
+    assert load(folder("another/place")) == digests[0]
+
+
+def test_an_installed_package_counts_by_version(folder, monkeypatch):
+    here = folder("lib/site-packages")
+    before = load(here)
+    assert all(load(here, **{m: PACKAGE[m].replace(a, b)}) == before for m, a, b in FILE_EDITS)
+    monkeypatch.setattr("skcompress._fingerprint._code.version_of", lambda package: "2.0")
+    assert load(here) != before
+
+
+def test_an_import_that_fails_is_left_to_the_code_that_makes_it(folder):
+    broken = load(folder("checkout"), third="raise RuntimeError")
+    assert broken == load(folder("checkout"), third="raise RuntimeError")
+    assert broken != load(folder("checkout"))

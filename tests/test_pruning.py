@@ -158,7 +158,9 @@ def test_gradual_pruning_reaches_the_target(fitted_classifier, digits, target):
         **target, n_steps=3, fine_tuner=FineTuner(max_epochs=2, random_state=0)
     )
     net = pruner.fit_transform(fitted_classifier, TrainingData(*digits))
-    weights = torch.cat([layer.weight.detach().flatten() for layer in (net.module_.hidden, net.module_.out)])
+    weights = torch.cat(
+        [layer.weight.detach().flatten() for layer in (net.module_.hidden, net.module_.out)]
+    )
     if "sparsity" in target:
         assert zero_fraction(net) == pytest.approx(0.9, abs=1e-3)
     else:

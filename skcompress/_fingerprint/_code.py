@@ -14,7 +14,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from ._graph import Content, Opaque, Part, token
-from ._names import Import, instructions, is_dunder, outside_names
+from ._names import MODULE_NAMES, Import, instructions, is_dunder, outside_names
 from ._origin import (
     by_name,
     compiled,
@@ -207,11 +207,17 @@ def _class(value: type) -> bytes | Content:
 def _enum_body(value: enum.EnumMeta) -> list[Content]:
     """Return names, values and methods: the rest is machinery that refers back to the members."""
     members: dict[str, Any] = {name: value[name]._value_ for name in value.__members__}
-    methods = {name: v for name, v in vars(value).items() if isinstance(v, _FUNCTION_KINDS)}
+    private = f"_{value.__name__}__"
+    others = {
+        name: v
+        for name, v in vars(value).items()
+        if name not in members
+        and (isinstance(v, _FUNCTION_KINDS) or name[0] != "_" or name.startswith(private))
+    }
     parts: list[bytes | Part] = []
     for name, content in members.items():
         parts += [token("member", name), Part(f".{name}", content, True)]
-    return [Content(b"members", parts), table(methods, full=True)]
+    return [Content(b"members", parts), table(others, full=True)]
 
 
 def _module(value: ModuleType) -> bytes | Content:
@@ -221,7 +227,7 @@ def _module(value: ModuleType) -> bytes | Content:
         raise Opaque(
             "the module __main__ is another one in every process; name what you need of it instead"
         )
-    body = {name: v for name, v in vars(value).items() if not is_dunder(name)}
+    body = {name: v for name, v in vars(value).items() if name not in MODULE_NAMES}
     # Which modules of a package are loaded differs between processes.
     return Content(
         b"user module",

@@ -15,6 +15,17 @@ _STORE_NAME = dis.opmap["STORE_NAME"]
 _NO_EFFECT = frozenset({"EXTENDED_ARG", "CACHE"})
 
 
+# What Python itself, not the user, puts into a module.
+MODULE_NAMES = frozenset(
+    {
+        *("__name__", "__qualname__", "__module__", "__doc__", "__file__", "__cached__"),
+        *("__path__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"),
+        *("__annotations__", "__annotate__", "__conditional_annotations__"),
+        *("__warningregistry__", "__class__"),
+    }
+)
+
+
 class Import(NamedTuple):
     """An import statement inside a function."""
 
@@ -66,16 +77,16 @@ def outside_names(code: CodeType) -> tuple[tuple[tuple[str, ...], ...], tuple[Im
 
     A global comes with the attributes taken from it at once: ``a.b.c`` is
     ("a", "b", "c"). Only these are followed into a module, so that it does not
-    matter what else happens to be loaded into it. Names with two leading and
-    trailing underscores, such as ``__name__``, are left out: they say where the
-    code stands.
+    matter what else happens to be loaded into it. Left out are the names that
+    Python gives to every module, such as ``__name__``: they say where the code
+    stands.
     """
     chains: set[tuple[str, ...]] = set()
     imports: set[Import] = set()
     for part in nested(code):
         own = _own_names(part)
         found, imported = _scan(part)
-        chains |= {chain for chain in found if chain[0] not in own and not is_dunder(chain[0])}
+        chains |= {chain for chain in found if chain[0] not in own | MODULE_NAMES}
         imports |= imported
     return tuple(sorted(chains)), tuple(sorted(imports))
 

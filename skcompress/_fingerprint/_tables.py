@@ -1,4 +1,4 @@
-"""pandas and scipy: frames and sparse matrices. Neither is loaded for it."""
+"""pandas and scipy: frames, sparse matrices, distributions. Neither is loaded for it."""
 
 from __future__ import annotations
 
@@ -75,6 +75,13 @@ def _sparse(matrix: Any) -> Content:
     return Content(label, [kind, *parts])
 
 
+def _distribution(value: Any) -> Content:
+    # It also refers to a generator that is shared, until a copy of it has one of its own.
+    kind = Part(".dist.__class__", type(value.dist))
+    parameters = [Part(".args", value.args), Part(".kwds", value.kwds)]
+    return Content(token("distribution", value.dist.name), [kind, *parameters])
+
+
 def expand_table(value: Any) -> Content | None:
     """Return the content of what pandas and scipy define, None for the rest."""
     pandas = sys.modules.get("pandas")
@@ -88,4 +95,7 @@ def expand_table(value: Any) -> Content | None:
     sparse = sys.modules.get("scipy.sparse")
     if sparse is not None and hasattr(sparse, "issparse") and sparse.issparse(value):
         return _sparse(value)
+    stats = sys.modules.get("scipy.stats")
+    if stats is not None and isinstance(value, stats.distributions.rv_frozen):
+        return _distribution(value)
     return None

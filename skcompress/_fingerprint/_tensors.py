@@ -56,6 +56,19 @@ def _tensor(tensor: Any) -> Content:
     return Content(token("tensor", layout, *tensor.shape), parts)
 
 
+def _attributes(module: Any) -> dict[str, Any]:
+    """Return the attributes of a module, as it hands them out if it does.
+
+    Recurrent layers leave out weak references; parametrized layers refuse.
+    """
+    try:
+        rebuilt = reduced(module)
+    except Opaque:
+        return dict(vars(module))
+    handed_out = rebuilt[2] if isinstance(rebuilt, tuple) and len(rebuilt) > 2 else None
+    return dict(handed_out if isinstance(handed_out, dict) else vars(module))
+
+
 @cache
 def _hook_tables() -> frozenset[str]:
     """Return the names under which every module keeps hooks."""
@@ -70,9 +83,9 @@ def _module(module: Any, full: bool) -> Content:
     The order of parameters, buffers and submodules counts: a Sequential runs them
     in that order.
     """
-    # Asked for, not taken from __dict__: recurrent layers leave weak references out of it.
-    rebuilt = reduced(module)
-    state = dict(rebuilt[2] if len(rebuilt) > 2 and isinstance(rebuilt[2], dict) else vars(module))
+    state = _attributes(module)
+    if type(module).__name__ == "OptimizedModule":  # of torch.compile: runs the same code faster
+        return Content(b"compiled", [Part("._orig_mod", state["_modules"]["_orig_mod"], full)])
     parts: list[bytes | Part | Content] = [Part(".__class__", type(module))]
     for name in _ORDERED:
         for key, value in state.pop(name, {}).items():
@@ -98,6 +111,8 @@ def expand_tensor(value: Any, full: bool) -> bytes | Content | None:
         return _module(value, full)
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format):
         return token("torch", str(value))
+    if isinstance(value, torch.utils.hooks.RemovableHandle):
+        return token("handle of a hook")  # a number that counts up in the process
     if value is torch.default_generator:  # as those of numpy and Python
         return token("global generator", "torch")
     if isinstance(value, torch.Generator):

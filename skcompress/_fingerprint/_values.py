@@ -112,7 +112,7 @@ _CONTAINERS: dict[type, Callable[[Any, bool], Content]] = {
     set: _set,
     frozenset: _set,
     dict: _dict,
-    MappingProxyType: lambda value, full: _dict(value, True),
+    MappingProxyType: lambda value, full: Content(b"proxy", [Part("", dict(value), True)]),
     functools.partial: _partial,
     # Its attributes are about deprecated keys, and lost when it is pickled.
     Bunch: lambda value, full: Content(b"bunch", [Part("", dict(value), True)]),

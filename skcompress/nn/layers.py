@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from skcompress.nn.packed import PackedWeight, channel_axis, pack_weight
@@ -24,6 +25,7 @@ __all__ = [
     "clear_decoded",
     "code_layer",
     "code_layer_",
+    "decode_layer",
     "is_coded",
     "pack_weight",
     "packed_weights",
@@ -62,10 +64,9 @@ def code_layer(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modul
     (True, ['bias', 'weight_codes.scale', 'weight_codes.packed'])
     """
     _check_replaceable(layer, packed)
-    # deepcopy passes through what its memo has: what is replaced need not be copied
     current = packed_weights(layer)
     replaced = [current.get(attr, layer._parameters.get(attr)) for attr in packed]
-    return code_layer_(copy.deepcopy(layer, {id(part): part for part in replaced}), packed)
+    return code_layer_(_copy_without(layer, replaced), packed)
 
 
 def code_layer_(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Module:
@@ -94,6 +95,34 @@ def code_layer_(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modu
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         layer.sparse = False  # the gradient that is left, of the scales, is dense
     return layer
+
+
+def decode_layer(layer: nn.Module) -> nn.Module:
+    """Return a copy of a coded layer that is plain again: the inverse of `code_layer`.
+
+    Its weights are parameters that hold the decoded values. For whatever has to look into a
+    layer, such as an exporter: ``torch.export`` cannot follow the unpacking.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(3, 2)
+    >>> coded = code_layer(layer, {"weight": pack_weight(layer, "weight", bits=4)})
+    >>> decode_layer(coded)
+    Linear(in_features=3, out_features=2, bias=True)
+    """
+    current = packed_weights(layer)
+    plain = _copy_without(layer, current.values())
+    if isinstance(layer, _Coded):
+        plain.__class__ = layer._coded_base
+    for attr, codes in current.items():
+        del plain._modules[attr + _SUFFIX]
+        with torch.inference_mode(False), torch.no_grad():
+            values = codes.decoded().clone()
+        trained = all(scale.requires_grad for scale in codes.parameters())
+        plain._parameters[attr] = nn.Parameter(values, requires_grad=trained)
+    if isinstance(plain, nn.RNNBase):
+        plain._init_flat_weights()
+    return plain
 
 
 def clear_decoded(module: nn.Module) -> None:
@@ -129,6 +158,12 @@ def packed_weights(layer: nn.Module) -> dict[str, PackedWeight]:
     if not isinstance(layer, _Coded):
         return {}
     return {attr: cast(PackedWeight, layer._modules[attr + _SUFFIX]) for attr in layer._coded_attrs}
+
+
+def _copy_without(layer: nn.Module, parts: Iterable[object]) -> nn.Module:
+    """Copy a layer, but for parts that are about to be replaced anyway."""
+    with torch.inference_mode(False):  # or the copy could not be trained
+        return copy.deepcopy(layer, {id(part): part for part in parts})
 
 
 class _Coded:

@@ -26,7 +26,13 @@ class WeightedRegressor(SampleWeightMixin, NeuralNetRegressor):
 CLASSIFIER = {"shape_params": {"module__n_in": "n_features", "module__n_out": "n_classes"}}
 REGRESSOR = {"shape_params": {"module__n_in": "n_features", "module__n_out": "n_outputs"}}
 QUICK = {"max_epochs": 40, "lr": 0.02, "batch_size": 32}
-WEIGHTED = {"optimizer": torch.optim.Adam, "train_split": None, "verbose": 0, "iterator_train__shuffle": True, **QUICK}
+WEIGHTED = {
+    "optimizer": torch.optim.Adam,
+    "train_split": None,
+    "verbose": 0,
+    "iterator_train__shuffle": True,
+    **QUICK,
+}
 
 ESTIMATORS = [
     CompressedClassifier(make_classifier(**QUICK), MagnitudePruner(0.3), **CLASSIFIER),

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from skcompress.nn.layers import code_layer, is_coded, pack_weight, packed_weights
+from skcompress.nn.layers import (
+    PackedWeight,
+    clear_decoded,
+    code_layer,
+    code_layer_,
+    decode_layer,
+    is_coded,
+    pack_weight,
+    packed_weights,
+)
 from skcompress.nn.quant import channel_views
 from skcompress.nn.stats import count_macs, count_nonzero, count_params, count_weights
 from skcompress.nn.weights import find_weights, weight_attributes
@@ -279,6 +288,48 @@ def test_moves_between_dtypes(make):
         with torch.inference_mode():
             frozen = with_decoded_weights(layer, coded, requires_grad=False)
             assert_same(coded(*moved), frozen(*moved))
+
+
+@EACH_LAYER
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_decoding_a_layer_is_the_inverse(make, mode):
+    layer, inputs = make()
+    coded = code(layer)
+    state = {k: v.clone() for k, v in coded.state_dict().items()}
+    with mode():
+        plain = decode_layer(coded)
+    assert type(plain) is type(layer)
+    assert set(plain.state_dict()) == set(layer.state_dict())
+    assert all(torch.equal(v, state[k]) for k, v in coded.state_dict().items())
+    assert_same(plain(*inputs), coded(*inputs))
+    assert_same(pickle.loads(pickle.dumps(plain))(*inputs), coded(*inputs))
+    plain.sparse = False
+    sum(t.double().square().sum() for t in flat(plain(*inputs))).backward()  # it can be trained
+    assert all(p.grad is not None for p in plain.parameters())
+    with torch.no_grad():
+        for attr in packed_weights(coded):
+            getattr(plain, attr).zero_()
+            assert getattr(coded, attr).any()
+
+
+@EACH_LAYER
+def test_coding_inside_inference_mode_leaves_a_trainable_layer(make):
+    layer, inputs = make()
+    with torch.inference_mode():
+        coded = code(layer)
+    assert not any(t.is_inference() for t in coded.state_dict().values())
+    sum(t.double().square().sum() for t in flat(coded(*inputs))).backward()
+    assert all(p.grad is not None for p in coded.parameters())
+
+
+def test_decoding_a_plain_layer_copies_it():
+    layer = nn.GRU(4, 3).requires_grad_(False)
+    plain = decode_layer(layer)
+    assert plain is not layer
+    x = torch.randn(5, 2, 4)
+    assert_same(plain(x), layer(x))
+    frozen = decode_layer(code(layer))
+    assert not any(p.requires_grad for p in frozen.parameters())
 
 
 def test_everything_else_is_carried_over():
@@ -563,3 +614,44 @@ def test_predicting_costs_little_more_than_with_a_plain_layer():
     coded = code(nn.Linear(300, 300)).eval()
     with torch.inference_mode():
         assert coded.weight is coded.weight  # nothing is unpacked per prediction
+
+
+@EACH_LAYER
+def test_coding_in_place_keeps_the_object_and_all_that_refers_to_it(make):
+    layer, inputs = make()
+    packed = {a: pack_weight(layer, a, bits=4) for a in attributes(layer)}
+    copied = code_layer(layer, packed)
+    holder = nn.ModuleDict({"a": layer, "b": layer})
+    parts = dict(layer._modules)
+    biases = {n: p for n, p in layer._parameters.items() if n not in packed}
+    assert code_layer_(layer, packed) is layer
+    assert type(layer) is type(copied)
+    assert holder["a"] is holder["b"] is layer
+    assert all(layer._modules[name] is part for name, part in parts.items())
+    assert all(layer._parameters[name] is bias for name, bias in biases.items())
+    assert packed_weights(layer) == packed
+    assert_same(layer(*inputs), copied(*inputs))
+
+
+def test_refused_codes_leave_the_layer_as_it_was():
+    layer = nn.LSTM(4, 3)
+    codes = {"weight_ih_l0": pack_weight(layer, "weight_ih_l0", bits=4)}
+    with pytest.raises(ValueError, match="but the weight has shape"):
+        code_layer_(layer, {**codes, "weight_hh_l0": codes["weight_ih_l0"]})
+    assert type(layer) is nn.LSTM
+    assert len(layer._parameters) == 4
+    assert len(layer._flat_weights) == 4
+
+
+def test_clearing_drops_all_decoded_floats_and_they_come_back():
+    net = code_all(encoder())
+    x = torch.randn(2, 5, 8)
+    net(x)
+    with torch.no_grad():
+        expected = net(x)
+    parts = [m for m in net.modules() if isinstance(m, PackedWeight)]
+    assert all(part._kept is not None and part._kept_levels is not None for part in parts)
+    clear_decoded(net)
+    assert all(part._kept is None and part._kept_levels is None for part in parts)
+    with torch.no_grad():
+        assert_same(net(x), expected)

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skcompress.nn.quant import channel_views, dequantize, levels, quantize
+from skcompress.nn.quant import (
+    channel_views,
+    dequantize,
+    encode,
+    fit_grid,
+    levels,
+    quantize,
+)
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SCHEMES = [("uniform", True), ("uniform", False), ("fixed_point", True)]
@@ -266,3 +273,41 @@ def test_integer_weights_are_refused():
 
 def test_numpy_integers_are_integers():
     assert quantize(torch.ones(2, 2), bits=np.int64(4)).bits == 4
+
+
+GRIDS = [
+    {"scheme": "uniform"},
+    {"scheme": "uniform", "symmetric": False},
+    {"scheme": "fixed_point"},
+    {"scheme": "uniform", "granularity": "per_tensor"},
+    {"scheme": "uniform", "symmetric": False, "axis": 1, "groups": 2},
+]
+
+
+@pytest.mark.parametrize("options", GRIDS)
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_another_weight_is_rounded_to_the_nearest_level_of_a_grid(options, bits):
+    generator = torch.Generator().manual_seed(bits)
+    grid = fit_grid(torch.randn(4, 6, generator=generator), bits=bits, **options)
+    other = 2 * torch.randn(4, 6, generator=generator)
+    other[0, :3] = 0
+    decoded = dequantize(encode(other, grid))
+    # every level that the grid has, tried one by one for all weights at once
+    every = []
+    for code in range(2**bits):
+        codes = encode(torch.zeros(4, 6), grid)
+        codes.values.fill_(code)
+        every.append(dequantize(codes))
+    if options["scheme"] == "uniform" and grid.zero_point is None:
+        del every[2 ** (bits - 1)]  # the lowest code stays unused: levels are symmetric
+    errors = (torch.stack(every) - other).abs().amin(dim=0)
+    torch.testing.assert_close((decoded - other).abs(), errors, rtol=1e-5, atol=1e-6)
+    assert (decoded[0, :3] == 0).all()
+
+
+def test_a_grid_of_another_shape_is_refused():
+    grid = fit_grid(torch.ones(3, 4), bits=4)
+    with pytest.raises(ValueError, match=r"grid with 3 scale\(s\) .* \(4, 3\), which needs 4"):
+        encode(torch.ones(4, 3), grid)
+    with pytest.raises(ValueError, match="nan"):
+        encode(torch.full((3, 4), torch.nan), grid)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from skcompress.nn.weights import find_weights, resolve_ignored
+from skcompress.nn.layers import code_layer_, pack_weight
+from skcompress.nn.weights import find_weights, resolve_ignored, weight_places
 
 
 class MyLinear(nn.Linear):
@@ -130,6 +131,19 @@ class Tied(nn.Module):
 
 def test_tied_weights_and_reused_layers_are_listed_once():
     assert [w.name for w in find_weights(Tied())] == ["embed.weight", "body.weight"]
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_all_places_of_a_tied_weight_are_listed(coded):
+    net = Tied()
+    if coded:
+        codes = pack_weight(net.embed, "weight", bits=4)
+        code_layer_(net.embed, {"weight": codes})
+        code_layer_(net.out, {"weight": codes})
+    places = weight_places(net)
+    assert list(places) == [w.name for w in find_weights(net)] == ["embed.weight", "body.weight"]
+    assert [place.layer for place in places["embed.weight"]] == [net.embed, net.out]
+    assert [place.name for place in places["body.weight"]] == ["body.weight"]
 
 
 @pytest.mark.parametrize("ignored", ["embed", "out"])
