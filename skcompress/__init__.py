@@ -39,7 +39,7 @@ _HOMES = {
 }
 _ROOMS = ("base", "cache", "exceptions")
 
-__all__ = sorted([*_HOMES, *_ROOMS])
+__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:

@@ -161,8 +161,8 @@ class MagnitudePruner(BaseCompressor):
                 self.fine_tuner._check(net, has_data=has_data)
         super()._check(net, has_data=has_data)
 
-    def _plan(self, net: NeuralNet, data: TrainingData | None) -> PruningPlan | TrainedPlan:
-        if self.n_steps == 1 or data is None:
+    def _plan(self, net: NeuralNet, data: TrainingData) -> PruningPlan | TrainedPlan:
+        if self.n_steps == 1:
             return self._one_shot(net, self.sparsity, self.threshold)
         seed = self._seed(data)
         return self._train_once(net, data, seed, lambda: self._gradual(net, data, seed))
@@ -199,12 +199,11 @@ class MagnitudePruner(BaseCompressor):
     def _schedule(self, net: NeuralNet) -> list[tuple[float | None, float | None]]:
         if self.threshold is not None:
             return [(None, t) for t in cubic_schedule(self.threshold, self.n_steps)]
-        assert self.sparsity is not None  # one of the two is, see _check
+        sparsity = float(self.sparsity or 0.0)
         weights = find_weights(module_root(net), self.ignored_layers)
         n_zeros = sum(int(weight.zeros().sum()) for weight in weights)
         initial = n_zeros / max(sum(weight.numel for weight in weights), 1)
-        initial = min(initial, self.sparsity)
-        return [(s, None) for s in cubic_schedule(self.sparsity, self.n_steps, initial)]
+        return [(s, None) for s in cubic_schedule(sparsity, self.n_steps, min(initial, sparsity))]
 
 
 def _check_same_weights(plan: PruningPlan, shapes: dict[str, tuple[int, ...]]) -> None:

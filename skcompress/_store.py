@@ -208,7 +208,8 @@ def read_header(entry: Path) -> dict[str, Any] | None:
         with entry.open("rb") as file:
             magic, number, _, _ = _PREFIX.unpack(file.read(_PREFIX.size))
             (header_length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            if (magic, number) != (_MAGIC, _FORMAT) or header_length > _size(file.fileno()):
+            size = os.fstat(file.fileno()).st_size
+            if (magic, number) != (_MAGIC, _FORMAT) or header_length > size:
                 return None
             header = json.loads(file.read(header_length))
     except (OSError, ValueError, struct.error, RecursionError):
@@ -226,11 +227,11 @@ def _warn(problem: str) -> None:
     warnings.warn(f"{problem} The result itself is right.", CacheWarning, stacklevel=3)
 
 
-def _size(descriptor: int) -> int:
-    return os.fstat(descriptor).st_size
-
-
 # Bytes and back
+
+
+def _is_kept(dtype: np.dtype) -> bool:
+    return dtype.kind in _KINDS and dtype.itemsize > 0  # without bytes any length would fit
 
 
 def _pack(record: Record, describe: str) -> bytes:
@@ -238,7 +239,7 @@ def _pack(record: Record, describe: str) -> bytes:
     arrays: dict[str, Any] = record.arrays
     specs, parts = [], []
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in _KINDS:
+        if not isinstance(array, np.ndarray) or not _is_kept(array.dtype):
             raise TypeError(
                 f"The array {name!r} is {getattr(array, 'dtype', type(array))!r}, but a record "
                 "keeps arrays of numbers, bools, strings or times only."
@@ -265,7 +266,7 @@ def _unpack(body: bytes) -> Record:
     arrays = {}
     for name, code, shape in header["arrays"]:
         dtype = np.dtype(code)
-        if dtype.kind not in _KINDS or any(n < 0 for n in shape):
+        if not _is_kept(dtype) or any(n < 0 for n in shape):
             raise ValueError(f"the array {name!r} is of no kind that is kept here")
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes > len(body) - offset:
@@ -310,7 +311,7 @@ def _read_body(file: Any) -> tuple[bytes | None, str]:
         return None, "it does not begin as an entry does"
     if number != _FORMAT:
         return None, ""  # of another version of the package: nothing is wrong
-    if length != _size(file.fileno()) - _PREFIX.size:
+    if length != os.fstat(file.fileno()).st_size - _PREFIX.size:
         return None, "its length is not the one it was written with"
     body = file.read(length)
     if hashlib.sha256(body).digest() != checksum:

@@ -38,11 +38,14 @@ from .nn.weights import resolve_ignored
 __all__ = ["BaseCompressor", "TrainingData"]
 
 
+_NO_STORE = Store(None)
+
+
 @dataclass(frozen=True)
 class _Fold:
     """What an estimator tells its steps besides the rows."""
 
-    store: Store = Store(None)
+    store: Store = _NO_STORE
     data_key: str | None = None
     seed: int | None = None
     split_seed: int | None = None
@@ -133,8 +136,8 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
-    def _plan(self, net: NeuralNet, data: TrainingData | None) -> Any:
-        """Decide what to change. Must not change `net`."""
+    def _plan(self, net: NeuralNet, data: Any) -> Any:
+        """Decide what to change. `data` is None unless given; `net` must not change."""
 
     @abstractmethod
     def _apply(self, net: NeuralNet, plan: Any) -> NeuralNet:

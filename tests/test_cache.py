@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
+from skcompress import cache as cache_room
 from skcompress._store import Record, Store, open_lock
 from skcompress.cache import CacheEntry, clear, list_entries, prune, size
 from tests.test_store import fetch, files, must_not_compute
@@ -161,6 +162,18 @@ def test_entries_compare_by_content(cache):
 
 
 # While others work
+
+
+def test_entries_that_others_remove_meanwhile_do_not_count(cache, monkeypatch):
+    entries = cache_room._ENTRY
+    found = list(cache_room._files(cache, entries))
+    (cache / "skcompress/dense-a.skr").unlink()
+    monkeypatch.setattr(cache_room, "_files", lambda memory, of: found if of is entries else [])
+    assert [entry.key for entry in list_entries(cache)] == ["b", "c"]
+    assert size(cache) == sum(sizes(cache))
+    assert prune(cache, max_age=2.5 * DAY) == 1
+    assert clear(cache) == 1
+
 
 CLEANERS = [clear, lambda memory: prune(memory, max_age=1e9)]
 

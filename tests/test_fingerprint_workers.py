@@ -1,12 +1,10 @@
-"""The same digest in every process: other hash seeds, workers, other files and lines."""
+"""The same digest in every process, for what is defined in ``__main__`` too."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,6 +126,7 @@ def arguments():
 MAIN = """
 if __name__ == "__main__":
     import json
+    import os
 
     parent = digests(*arguments())
     used = arguments()
@@ -135,8 +134,10 @@ if __name__ == "__main__":
     used[0].module_(torch.zeros(3, 4))
     make(3)(2), Mode.HARD.strength(), used[0].module_.probe(["p"])
     after = digests(used[0], *arguments()[1:])
-    workers = Parallel(n_jobs=2)(delayed(digests)(*arguments()) for _ in range(N_TASKS))
-    print(json.dumps([parent, after, *workers]))
+    os.environ["PYTHONHASHSEED"] = "2"  # for the worker: it is a new process, not a fork
+    tasks = [delayed(digests)(*arguments()), delayed(hash)("a")]
+    worker, worker_hash = Parallel(n_jobs=2)(tasks)
+    print(json.dumps([parent, after, worker, [hash("a"), worker_hash]]))
 """
 
 MINE = """
@@ -152,14 +153,14 @@ def shift(X):
 """
 
 
-def run(folder, script, hash_seed):
+def run(folder, script):
     (folder / "mine.py").write_text(MINE)
     path = folder / "script.py"
     path.write_text(script)
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": paths},
         capture_output=True,
         text=True,
     )
@@ -167,21 +168,8 @@ def run(folder, script, hash_seed):
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def from_loky(tmp_path_factory):
-    """Return the digests of a script: at first, after use, and in loky workers."""
-    script = "N_TASKS = 2\n" + DEFINITIONS + MAIN
-    return run(tmp_path_factory.mktemp("here"), script, "1")
-
-
-def test_a_worker_sees_what_its_parent_sees(from_loky):
-    parent, after, worker, again = from_loky
-    assert len(set(parent)) == len(parent)
-    assert parent == after
-    assert parent == worker == again
-
-
-def test_another_file_other_lines_and_another_hash_seed_change_nothing(from_loky, tmp_path):
-    script = "N_TASKS = 0\n\n# moved\n\n" + DEFINITIONS + "\n# moved\n" + MAIN
-    parent, after = run(tmp_path, script, "2")
-    assert parent == after == from_loky[0]
+def test_a_worker_with_another_hash_seed_sees_what_its_parent_sees(tmp_path):
+    at_first, after_use, in_worker, hashes = run(tmp_path, DEFINITIONS + MAIN)
+    assert hashes[0] != hashes[1]
+    assert len(set(at_first)) == len(at_first)
+    assert at_first == after_use == in_worker

@@ -68,13 +68,14 @@ def kill(process):
 # Folders that cannot be written
 
 
-@pytest.mark.parametrize("location", ["file", "file/below", "/proc/nothing", "x" * 300])
+@pytest.mark.parametrize("location", ["file", "file/below", "/proc/nothing"])
 def test_a_location_that_cannot_be_made_costs_only_the_cache(tmp_path, monkeypatch, location):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("taken")
     with pytest.warns(CacheWarning, match="cannot be locked") as caught:
         record, computed = fetch(location)
     assert len(caught) == 1
+    assert "read" not in str(caught[0].message)
     assert computed
     assert_same(record, RECORD)
     assert Path("file").read_text() == "taken"

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import joblib
@@ -224,14 +223,19 @@ def test_an_edited_forward_is_a_new_training(folder):
     assert trained(factor=0.2)
 
 
-class WithHandle(Callback):
-    """Holds an open file, whose content is not what it is; it may be copied, though."""
+class Handle:
+    """Holds an open file, which has no content to compare, but lets itself be copied."""
 
-    def __init__(self, handle):
-        self.handle = handle
+    def __init__(self, file):
+        self.file = file
 
     def __deepcopy__(self, memo):
         return self
+
+
+class WithHandle(Callback):
+    def __init__(self, handle):
+        self.handle = handle
 
 
 class Stateful(MLP):
@@ -247,7 +251,7 @@ class Stateful(MLP):
 
 def test_what_cannot_be_kept_is_trained_each_time(digits, folder):
     with Path(os.devnull).open() as handle:
-        net = make_classifier(iterator_train__worker_init_fn=WithHandle(handle))
+        net = make_classifier(callbacks=[WithHandle(Handle(handle))])
         clf = CompressedClassifier(net, FineTuner(1), memory=folder / "cache", random_state=0)
         for _ in range(2):
             with pytest.warns(CacheWarning, match=r"not kept in the cache.*handle"):

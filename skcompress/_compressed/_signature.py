@@ -27,7 +27,7 @@ class OptionalSampleWeight:
 
     def __init__(self, method: Callable[..., Any]) -> None:
         self.method = method
-        functools.update_wrapper(self, method)
+        self.__doc__ = method.__doc__
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:

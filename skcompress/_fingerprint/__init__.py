@@ -8,7 +8,7 @@ is its bytecode together with all the code it names.
 ``_graph``
     What an object is made of as a graph, and the digest of such a graph.
 ``_values``, ``_state``
-    Containers, estimators and any other object.
+    Containers, estimators and any other object; what an object says it is made of.
 ``_arrays``, ``_tensors``, ``_tables``
     numpy; torch; pandas and scipy.
 ``_code``, ``_names``, ``_origin``
@@ -41,6 +41,9 @@ def fingerprint(*objects: object) -> str:
     and parameters of an object. The order of any other dict is: user code may
     build layers in that order. A dict of strings that is itself one of
     ``objects`` is taken as keyword arguments.
+
+    Not seen: what code reaches by names made at run time (``globals()[name]``),
+    reads from files, or changes in installed packages (monkey patches).
 
     Parameters
     ----------

@@ -115,14 +115,17 @@ def _build(root: Content, expand: Expand) -> list[_Node]:
         return len(nodes) - 1
 
     def child(part: Part, path: _Path | None) -> bytes | int:
-        value, full = part.value, part.full or isinstance(part.value, _ALWAYS_FULL)
-        if (known := seen.get((id(value), full))) is not None:
-            return known[0]
-        here = (path, part.step)
+        value, here = part.value, (path, part.step)
         try:
+            full = part.full or isinstance(value, _ALWAYS_FULL)
+            if (known := seen.get((id(value), full))) is not None:
+                return known[0]
             expanded = expand(value, full)
         except Opaque as reason:
             raise Unfingerprintable(_format(here), str(reason)) from None
+        except Exception as error:  # objects of other people, read in ways they may not expect
+            what = f"reading it raised {type(error).__name__}: {error}"
+            raise Unfingerprintable(_format(here), what) from error
         if isinstance(expanded, bytes):
             # Small tokens are as quickly made as looked up.
             if len(expanded) > 64:

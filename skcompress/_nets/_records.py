@@ -27,7 +27,7 @@ _CLASSES = "classes_inferred_"
 _BFLOAT16 = "@bfloat16"
 
 
-class NotRestorable(Exception):
+class NotRestorableError(Exception):
     """The trained net cannot be rebuilt from its arrays; carries the net."""
 
     def __init__(self, net: NeuralNet, reason: str) -> None:
@@ -76,16 +76,16 @@ def fetch_trained(
             rebuilt = _from_record(blank(), record)
             same = np.array_equal(predict_raw(net, probe), predict_raw(rebuilt, probe), True)
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
-            raise NotRestorable(net, f"{type(error).__name__}: {error}") from error
+            raise NotRestorableError(net, f"{type(error).__name__}: {error}") from error
         if not same:
-            raise NotRestorable(net, "the rebuilt net gives other outputs than the trained one")
+            raise NotRestorableError(net, "the rebuilt net gives other outputs than the trained one")
         return record
 
     if key is None:
         store, key = Store(None), "unnamed"
     try:
         record, trained = store.fetch(key, kind, compute, describe)
-    except NotRestorable as error:
+    except NotRestorableError as error:
         if store.location is not None:
             warnings.warn(
                 f"A trained {type(error.net).__name__} is not kept in the cache: {error}. "

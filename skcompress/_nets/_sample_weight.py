@@ -29,6 +29,7 @@ class SampleWeightMixin:
     """
 
     _takes_sample_weight = True
+    criterion_: Any
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Take the weights out of the batch and run the module on the rest."""
@@ -39,7 +40,7 @@ class SampleWeightMixin:
         weight = X.get(_WEIGHT) if isinstance(X, Mapping) else None
         if weight is None:
             return super().get_loss(y_pred, y_true, X, *args, **kwargs)  # type: ignore[misc]
-        criterion = self.criterion_  # type: ignore[has-type]
+        criterion = self.criterion_
         reduction, criterion.reduction = criterion.reduction, "none"
         try:
             loss = super().get_loss(y_pred, y_true, X, *args, **kwargs)  # type: ignore[misc]
@@ -76,7 +77,7 @@ def pack_sample_weight(net: NeuralNet, X: Any, sample_weight: Any) -> dict[str, 
 
 
 def _ordered_forward_names(net: NeuralNet) -> list[str]:
-    module = net.module if isinstance(net.module, type) else type(net.module)
+    module: Any = net.module if isinstance(net.module, type) else type(net.module)
     return [name for name in inspect.signature(module.forward).parameters if name != "self"]
 
 

@@ -33,7 +33,7 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
         n_threads = torch.get_num_threads()
         try:
             with torch.random.fork_rng(devices=_cuda_devices(device)):
-                torch.random.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)
                 if _cuda_devices(device):
                     torch.cuda.manual_seed_all(seed)
                 np.random.seed(seed)

@@ -140,7 +140,7 @@ class _Watched:
         teacher = self.skc_watch_.teacher
         if teacher is None or not training:
             return loss
-        taught = teacher_loss(self, y_pred, X, teacher)  # type: ignore[arg-type]
+        taught = teacher_loss(self, y_pred, X, teacher)
         return teacher.alpha * taught + (1 - teacher.alpha) * loss
 
 

@@ -156,7 +156,7 @@ def test_in_a_stack(digits):
 class CountRows(Callback):
     """Writes down on how many rows each epoch trains and validates."""
 
-    seen: list = []  # noqa: RUF012
+    seen: list = []
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         CountRows.seen.append((len(dataset_train), len(dataset_valid)))
