@@ -164,7 +164,8 @@ class MagnitudePruner(BaseCompressor):
     def _plan(self, net: NeuralNet, data: TrainingData) -> PruningPlan | TrainedPlan:
         if self.n_steps == 1:
             return self._one_shot(net, self.sparsity, self.threshold)
-        seed = self._seed(data)
+        # Alone, there is nothing to derive a seed from: the fine-tuner has its own.
+        seed = None if data._fold.seed is None else self._seed(data)
         return self._train_once(net, data, seed, lambda: self._gradual(net, data, seed))
 
     def _apply(self, net: NeuralNet, plan: PruningPlan | TrainedPlan) -> NeuralNet:
@@ -185,14 +186,15 @@ class MagnitudePruner(BaseCompressor):
             magnitude_masks(values, sparsity=sparsity, threshold=threshold, scope=self.scope)
         )
 
-    def _gradual(self, net: NeuralNet, data: TrainingData, seed: int) -> NeuralNet:
+    def _gradual(self, net: NeuralNet, data: TrainingData, seed: int | None) -> NeuralNet:
         net = copy_net(net)
         # The whole result is kept, so its parts need not be.
         data = data._with_fold(store=Store(None))
         for step, (sparsity, threshold) in enumerate(self._schedule(net), start=1):
             net = self._apply(net, self._one_shot(net, sparsity, threshold))
             if step < self.n_steps:
-                step_data = data._with_fold(seed=seed_from(seed, step))
+                step_seed = None if seed is None else seed_from(seed, step)
+                step_data = data._with_fold(seed=step_seed)
                 net = clone(self.fine_tuner).fit_transform(net, step_data)
         return net
 

@@ -225,7 +225,7 @@ def _is_trained(weight: Weight) -> bool:
     stored = weight.layer if codes is None else codes
     parameters = dict(stored.named_parameters(recurse=False))
     # Fixed-point codes have nothing that could be frozen.
-    parameter = parameters.get(weight.attr if codes is None else "scale")
+    parameter = parameters.get(weight.attr if codes is None else "gain")
     return parameter is None or parameter.requires_grad
 
 

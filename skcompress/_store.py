@@ -64,7 +64,6 @@ _HEARTBEAT = 5.0
 # A lock file that nobody touches for this long and that the lease does not break: without content
 # (its writer died between two system calls, or the power went) or of a kind not known here.
 _ABANDONED = 2 * _LEASE
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 _held = threading.local()
 
@@ -257,8 +256,8 @@ def _pack(record: Record, describe: str) -> bytes:
 
 
 def _unpack(body: bytes) -> Record:
-    """Return the record of a body; ValueError, KeyError or TypeError if it is not one."""
-    (header_length,) = _LENGTH.unpack_from(body)
+    """Return the record of a body; ValueError or the like if it is not one."""
+    header_length = int.from_bytes(body[: _LENGTH.size], "little")
     offset = _LENGTH.size + header_length
     if offset > len(body):
         raise ValueError("the header is cut off")
@@ -294,7 +293,7 @@ def _look(entry: Path) -> tuple[Record | None, str]:
         return None, ""
     except OSError as error:
         return None, f"The cache entry {str(entry)!r} cannot be read: {error}."
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         return None, f"The cache entry {str(entry)!r} is damaged: {error}."
     with suppress(OSError):  # the file's time is that of its last use; a read-only cache has none
         os.utime(entry)
@@ -326,18 +325,16 @@ def _write(entry: Path, body: bytes) -> str:
     host = re.sub(r"[^\w.]", "_", socket.gethostname())[:40]
     temporary = entry.with_name(f"{host}-{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
-        try:
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                file.write(prefix)
-                file.write(body)
-            temporary.replace(entry)
-        except BaseException:  # an interrupt too must not leave half a file
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(prefix)
+            file.write(body)
+        temporary.replace(entry)
     except OSError as error:
         return f"A result cannot be kept in the cache: {error}. It is computed anew next time."
+    finally:  # an interrupt too must not leave half a file; after the rename there is none
+        with suppress(OSError):
+            temporary.unlink()
     return ""
 
 
@@ -370,7 +367,7 @@ def _only_one(entry: Path) -> Iterator[tuple[Record | None, str]]:
 
 def _wait(lock: SoftFileLease, entry: Path) -> None:
     """Return with the lock acquired, or without it once another has written the record."""
-    pause = _FIRST_PAUSE
+    pause = 0.01
     seen: tuple[Any, float] = (None, time.monotonic())
     while True:
         try:
@@ -381,10 +378,10 @@ def _wait(lock: SoftFileLease, entry: Path) -> None:
         if _look(entry)[0] is not None:
             return
         seen = _watch(Path(lock.lock_file), seen)
-        if time.monotonic() - seen[1] > _ABANDONED:
+        if time.monotonic() - seen[1] > _ABANDONED:  # an OSError here: go on without the lock
             Path(lock.lock_file).unlink(missing_ok=True)
         time.sleep(pause)
-        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        pause = min(1.5 * pause, 0.5)
 
 
 def _watch(path: Path, seen: tuple[Any, float]) -> tuple[Any, float]:

@@ -246,7 +246,7 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
         return int(check_random_state(own).randint(2**31 - 1))
 
     def _train_once(
-        self, net: NeuralNet, data: TrainingData, seed: int, train: Callable[[], NeuralNet]
+        self, net: NeuralNet, data: TrainingData, seed: int | None, train: Callable[[], NeuralNet]
     ) -> TrainedPlan:
         """Return what `train` makes of `net`, from the store where it has been made before."""
         store, kind = data._fold.store, type(self).__name__

@@ -69,12 +69,15 @@ def test_parameters_count():
 
 
 def test_what_an_estimator_holds_where_clone_copies_it_counts(digits):
-    """`clone` copies what is inside a partial, with all it has learned."""
+    """`clone` copies what is inside a partial or a module, with all it has learned."""
     plain = LogisticRegression()
     fitted = fit(plain, digits)
     assert fingerprint(functools.partial(print, fitted)) != fingerprint(
         functools.partial(print, plain)
     )
+    module, other = nn.Identity(), nn.Identity()
+    module.teacher, other.teacher = fitted, plain
+    assert fingerprint(module) != fingerprint(other)
     assert fingerprint({"a": [(fitted,)]}) == fingerprint({"a": [(plain,)]})
 
 

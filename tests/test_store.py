@@ -283,6 +283,7 @@ def arrays(*specs):
         sealed({"arrays": []}),
         sealed([]),
         sealed(b"{"),
+        sealed(b"", header_length=0)[:-8],
         sealed(b"\xff"),
         sealed(b"[" * 100_000),
         sealed({}, header_length=2**63),

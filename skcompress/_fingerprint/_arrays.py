@@ -11,7 +11,7 @@ import numpy as np
 
 from ._graph import Content, Opaque, Part, token
 
-_BLOCK = 1 << 24  # bytes copied at once of an array that does not lie in one piece
+_BLOCK = 1 << 20  # bytes copied at once of an array that does not lie in one piece
 # What `numpy.random.rand` and `random.shuffle` are methods of. Code that names them draws from
 # whatever state the process has by then, which is no content of the code.
 _GLOBAL_GENERATORS = (np.random.mtrand._rand, random._inst)

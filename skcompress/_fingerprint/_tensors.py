@@ -77,7 +77,7 @@ def _hook_tables() -> frozenset[str]:
     return frozenset(name for name in vars(torch.nn.Module()) if "_hooks" in name)
 
 
-def _module(module: Any, full: bool) -> Content:
+def _module(module: Any) -> Content:
     """Return the content of a module instance: class, state and plain attributes.
 
     The order of parameters, buffers and submodules counts: a Sequential runs them
@@ -85,22 +85,22 @@ def _module(module: Any, full: bool) -> Content:
     """
     state = _attributes(module)
     if type(module).__name__ == "OptimizedModule":  # of torch.compile: runs the same code faster
-        return Content(b"compiled", [Part("._orig_mod", state["_modules"]["_orig_mod"], full)])
+        return Content(b"compiled", [Part("._orig_mod", state["_modules"]["_orig_mod"], True)])
     parts: list[bytes | Part | Content] = [Part(".__class__", type(module))]
     for name in _ORDERED:
         for key, value in state.pop(name, {}).items():
-            parts += [token(name, key), Part(f".{key}", value, full)]
+            parts += [token(name, key), Part(f".{key}", value, True)]
     for name in sorted(_hook_tables()):
         hooks = state.pop(name, {})
         if name.endswith("_hooks"):  # the others hold options of hooks, under the same numbers
             parts.append(token(name))
             parts += [Part(f".{name}", hook, True) for hook in hooks.values()]
     rest = {name: value for name, value in state.items() if name not in _RUNTIME}
-    parts.append(table(rest, full=full))
+    parts.append(table(rest, full=True))
     return Content(b"module", parts)
 
 
-def expand_tensor(value: Any, full: bool) -> bytes | Content | None:
+def expand_tensor(value: Any) -> bytes | Content | None:
     """Return token or content of what torch defines, None for the rest."""
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "nn"):
@@ -108,7 +108,7 @@ def expand_tensor(value: Any, full: bool) -> bytes | Content | None:
     if isinstance(value, torch.Tensor):
         return _tensor(value)
     if isinstance(value, torch.nn.Module):
-        return _module(value, full)
+        return _module(value)
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format):
         return token("torch", str(value))
     if isinstance(value, torch.utils.hooks.RemovableHandle):

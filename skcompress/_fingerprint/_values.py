@@ -59,15 +59,12 @@ def expand(value: Any, full: bool) -> bytes | Content:
         return scalar(value)
     if (container := _CONTAINERS.get(type(value))) is not None:
         return container(value, full)
-    for room in (expand_array, expand_table, expand_code):
+    for room in (expand_array, expand_tensor, expand_table, expand_code):
         if (found := room(value)) is not None:
             return found
-    if (found := expand_tensor(value, full)) is not None:
-        return found
     if isinstance(value, enum.Enum):
-        return Content(
-            b"member", [Part(".__class__", type(value)), Part(".value", value._value_, full)]
-        )
+        parts = [Part(".__class__", type(value)), Part(".value", value._value_, True)]
+        return Content(b"member", parts)
     if (found := _estimator(value, full)) is not None:
         return found
     return _object(value)

@@ -78,7 +78,9 @@ def fetch_trained(
         except (RuntimeError, TypeError, ValueError, KeyError) as error:
             raise NotRestorableError(net, f"{type(error).__name__}: {error}") from error
         if not same:
-            raise NotRestorableError(net, "the rebuilt net gives other outputs than the trained one")
+            raise NotRestorableError(
+                net, "the rebuilt net gives other outputs than the trained one"
+            )
         return record
 
     if key is None:

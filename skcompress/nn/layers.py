@@ -61,7 +61,7 @@ def code_layer(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modul
       (weight_codes): PackedWeight(2x3, bits=4, uniform, per_channel)
     )
     >>> isinstance(coded, nn.Linear), list(coded.state_dict())
-    (True, ['bias', 'weight_codes.scale', 'weight_codes.packed'])
+    (True, ['bias', 'weight_codes.gain', 'weight_codes.packed'])
     """
     _check_replaceable(layer, packed)
     current = packed_weights(layer)

@@ -19,7 +19,7 @@ class _Kept(NamedTuple):
 
     values: Tensor
     version: int
-    scale: Tensor | None  # None: scales did not matter
+    gain: Tensor | None  # None: it did not matter
     stamp: tuple
     sources: list[Tensor]  # kept alive: the stamp holds ids, which may be given out again
 
@@ -43,8 +43,10 @@ class PackedWeight(nn.Module):
     ----------
     packed : torch.Tensor of uint8
         The codes, without gaps.
-    scale : torch.nn.Parameter of shape (n_channels,)
-        Only if ``scheme`` is ``"uniform"``.
+    gain : torch.nn.Parameter of shape (n_channels,)
+        Only if ``scheme`` is ``"uniform"``: scale times ``2**(bits - 2)``, about half the largest
+        weight. It is trained in place of the scale, because the steps of an optimizer suit
+        numbers of the size of weights: one step of Adam would wipe out a scale of 8 bits.
     exponent : torch.Tensor of int16 and shape (n_channels,)
         Only if ``scheme`` is ``"fixed_point"``: the scales are ``2.0**-exponent``.
     zero_point : torch.Tensor of uint8 and shape (n_channels,), or None
@@ -66,7 +68,7 @@ class PackedWeight(nn.Module):
     """
 
     packed: Tensor
-    scale: nn.Parameter
+    gain: nn.Parameter
     exponent: Tensor
     zero_point: Tensor | None
     _like: Tensor
@@ -86,7 +88,9 @@ class PackedWeight(nn.Module):
             points = codes.zero_point
             self.register_buffer("zero_point", None if points is None else points.clone())
             if codes.scheme == "uniform":
-                self.scale = nn.Parameter(scale, requires_grad=requires_grad)
+                # A power of two, so that scales come back exactly.
+                gain = scale * 2 ** (codes.bits - 2)
+                self.gain = nn.Parameter(gain, requires_grad=requires_grad)
             else:
                 exponent = 1 - np.frexp(scale.cpu().double().numpy())[1]
                 stored = torch.from_numpy(exponent.astype(np.int16)).to(scale.device)
@@ -100,7 +104,7 @@ class PackedWeight(nn.Module):
         With gradients enabled and trainable scales, every call computes it anew: its graph
         belongs to one backward pass.
         """
-        if self.scheme == "uniform" and self._is_followed(self.scale):
+        if self.scheme == "uniform" and self._is_followed(self.gain):
             view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
             product = self._levels().reshape(view) * self.scale.reshape(scale_view)
             return product.reshape(self.shape)
@@ -113,8 +117,8 @@ class PackedWeight(nn.Module):
             sources = self._sources()
             stamp, codes = _stamp(sources), self.codes()
             values = dequantize(codes)
-        scale = codes.scale if self.scheme == "uniform" else None
-        self._kept = _kept(values, scale, stamp, sources)
+        gain = self.gain.detach().clone() if self.scheme == "uniform" else None
+        self._kept = _kept(values, gain, stamp, sources)
         return values
 
     def codes(self) -> Codes:
@@ -130,7 +134,7 @@ class PackedWeight(nn.Module):
             values = torch.from_numpy(unpack(packed, self.bits, self.numel))
             return Codes(
                 values=values.to(self.packed.device).reshape(self.shape),
-                scale=self._scales().detach().clone(),
+                scale=self.scale.detach().clone(),
                 zero_point=None if self.zero_point is None else self.zero_point.clone(),
                 bits=self.bits,
                 scheme=self.scheme,
@@ -155,6 +159,15 @@ class PackedWeight(nn.Module):
             mask = mask.to(codes.values.device)
             # A new buffer and not a write into the old one: that may be an inference tensor.
             self.packed = self._pack(torch.where(mask, zero, codes.values))
+
+    @property
+    def scale(self) -> Tensor:
+        """The value of one level, for each channel."""
+        if self.scheme == "uniform":
+            return self.gain * 2.0 ** (2 - self.bits)
+        # ldexp is exact; torch's computes a power, in the dtype
+        exact = np.ldexp(1.0, -self.exponent.cpu().numpy().astype(np.int32))
+        return torch.from_numpy(exact).to(self._like)
 
     @property
     def numel(self) -> int:
@@ -183,25 +196,18 @@ class PackedWeight(nn.Module):
         self._kept = None
         self._kept_levels = None
 
-    def _is_followed(self, scale: Tensor) -> bool:
-        """Whether gradients, or a transformation such as functional_call, pass through a scale."""
-        swapped = not isinstance(scale, nn.Parameter)
-        return swapped or (torch.is_grad_enabled() and scale.requires_grad)
+    def _is_followed(self, gain: Tensor) -> bool:
+        """Whether gradients, or a transformation such as functional_call, pass through a gain."""
+        swapped = not isinstance(gain, nn.Parameter)
+        return swapped or (torch.is_grad_enabled() and gain.requires_grad)
 
     def _pack(self, values: Tensor) -> Tensor:
         packed = pack(values.cpu().numpy(), self.bits)
         return torch.from_numpy(packed).to(values.device)
 
-    def _scales(self) -> Tensor:
-        if self.scheme == "uniform":
-            return self.scale
-        # ldexp is exact; torch's computes a power, in the dtype
-        exact = np.ldexp(1.0, -self.exponent.cpu().numpy().astype(np.int32))
-        return torch.from_numpy(exact).to(self._like)
-
     def _levels(self) -> Tensor:
         """Levels for training, kept so that a step costs a product and no unpacking."""
-        kept, dtype = self._kept_levels, self.scale.dtype
+        kept, dtype = self._kept_levels, self.gain.dtype
         sources = self._sources()
         stamp = _stamp(sources)
         if kept is not None and kept.stamp == stamp and kept.values.dtype == dtype:
@@ -215,11 +221,11 @@ class PackedWeight(nn.Module):
         """Whether neither the state nor the kept values have changed since."""
         if kept.stamp != _stamp(self._sources()) or kept.version != kept.values._version:
             return False
-        # Scales are compared by value: fused optimizers and writes through .data count no version.
-        return kept.scale is None or _is_same(kept.scale, self.scale)
+        # Gains are compared by value: fused optimizers and writes through .data count no version.
+        return kept.gain is None or _is_same(kept.gain, self.gain)
 
     def _sources(self) -> list[Tensor]:
-        """Return the state but for trainable scales."""
+        """Return the state but for trainable gains."""
         names = ("packed", "zero_point", "exponent")
         return [b for name in names if (b := self._buffers.get(name)) is not None]
 
@@ -232,11 +238,11 @@ def _stamp(sources: list[Tensor]) -> tuple | None:
 
 
 def _kept(
-    values: Tensor, scale: Tensor | None, stamp: tuple | None, sources: list[Tensor]
+    values: Tensor, gain: Tensor | None, stamp: tuple | None, sources: list[Tensor]
 ) -> _Kept | None:
     if stamp is None:
         return None
-    return _Kept(values, values._version, scale, stamp, sources)
+    return _Kept(values, values._version, gain, stamp, sources)
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

@@ -67,7 +67,7 @@ def test_recurrent_layers_learn_through_their_scales(name):
     coded = code(layer, bits=3)
     codes = {a: w.packed.clone() for a, w in packed_weights(coded).items()}
     target = torch.randn_like(flat(coded(*inputs))[0])
-    optimizer = torch.optim.Adam([w.scale for w in packed_weights(coded).values()], lr=0.02)
+    optimizer = torch.optim.Adam([w.gain for w in packed_weights(coded).values()], lr=0.02)
     losses = []
     for _ in range(15):
         optimizer.zero_grad()
@@ -155,12 +155,12 @@ def test_tied_weights_share_their_codes(way):
     assert [w.name for w in find_weights(net)] == ["embed.weight"]
     assert count_params(net) == count_params(Tied()) == 21 + 7
     assert count_weights(net) == 21
-    assert len([n for n, _ in net.named_parameters() if n.endswith("scale")]) == 1
+    assert len([n for n, _ in net.named_parameters() if n.endswith("gain")]) == 1
     find_weights(net)[0].zero_(torch.ones(7, 3, dtype=torch.bool))
     assert not net.out.weight.any()
     net = coded_tied()
     net(torch.tensor([[1, 2]])).sum().backward()
-    assert net.embed.weight_codes.scale.grad.abs().sum() > 0
+    assert net.embed.weight_codes.gain.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)

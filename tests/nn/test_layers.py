@@ -101,10 +101,10 @@ def test_gradients_reach_the_scales(make, options):
             continue
         product = getattr(plain, attr).grad * weight.decoded().detach()
         view, scale_shape = channel_views(tuple(weight.shape), weight.axis, weight.groups)
-        expected = (product.reshape(view) / weight.scale.detach().reshape(scale_shape)).sum((1, 3))
-        torch.testing.assert_close(weight.scale.grad, expected.reshape(-1), rtol=1e-4, atol=1e-4)
+        expected = (product.reshape(view) / weight.gain.detach().reshape(scale_shape)).sum((1, 3))
+        torch.testing.assert_close(weight.gain.grad, expected.reshape(-1), rtol=1e-4, atol=1e-4)
         if attr != "weight_hh":  # of cells, which start from a state of zeros here
-            assert weight.scale.grad.abs().sum() > 0
+            assert weight.gain.grad.abs().sum() > 0
     for name, parameter in plain.named_parameters():
         if name in dict(coded.named_parameters()):
             torch.testing.assert_close(coded.get_parameter(name).grad, parameter.grad)
@@ -128,7 +128,7 @@ def test_copies(make, way, used):
     sum(t.double().sum() for t in flat(other(*inputs))).backward()  # it can be trained
     with torch.no_grad():
         for weight in packed_weights(other).values():
-            weight.scale.mul_(2)
+            weight.gain.mul_(2)
         assert not torch.equal(flat(other(*inputs))[0], flat(coded(*inputs))[0])
 
 
@@ -227,7 +227,7 @@ def test_everything_else_is_carried_over():
         "bias",
         "gain",
         "shift",
-        "weight_codes.scale",
+        "weight_codes.gain",
         "weight_codes.packed",
     ]
 

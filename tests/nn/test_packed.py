@@ -69,9 +69,9 @@ def test_the_state_is_the_codes_and_nothing_else():
     weight = packed(symmetric=False)
     with torch.no_grad():
         weight.decoded()
-    assert list(weight.state_dict()) == ["scale", "packed", "zero_point"]
+    assert list(weight.state_dict()) == ["gain", "packed", "zero_point"]
     assert list(packed(scheme="fixed_point").state_dict()) == ["packed", "exponent"]
-    assert [name for name, _ in weight.named_parameters()] == ["scale"]
+    assert [name for name, _ in weight.named_parameters()] == ["gain"]
     assert list(packed(scheme="fixed_point").parameters()) == []
 
 
@@ -97,7 +97,7 @@ def test_zeroing_inside_inference_mode_leaves_a_trainable_weight():
         weight.zero_(torch.ones(weight.shape, dtype=torch.bool))
     assert not weight.packed.is_inference()
     weight.decoded().sum().backward()
-    assert weight.scale.grad is not None
+    assert weight.gain.grad is not None
 
 
 def test_the_decoded_copy_is_kept():
@@ -153,11 +153,11 @@ def half_and_back(weight):
 
 
 def other_scale_object(weight):
-    weight.scale = nn.Parameter(weight.scale.detach() * 2)
+    weight.gain = nn.Parameter(weight.gain.detach() * 2)
 
 
 def scale_data(weight):
-    weight.scale.data.mul_(3)
+    weight.gain.data.mul_(3)
 
 
 def fused_step_between_predictions(weight):
@@ -214,8 +214,8 @@ def test_the_gradient_of_a_scale_is_the_sum_of_gradient_times_level(kind):
     weight = packed(dtype=torch.float64, **kind)
     upstream = torch.randn(weight.shape, dtype=torch.float64)
     (weight.decoded() * upstream).sum().backward()
-    level = fresh(weight).detach() / weight.scale.detach()[:, None]
-    torch.testing.assert_close(weight.scale.grad, (level * upstream).sum(dim=1))
+    level = fresh(weight).detach() / weight.gain.detach()[:, None]
+    torch.testing.assert_close(weight.gain.grad, (level * upstream).sum(dim=1))
 
 
 def test_several_passes_and_backwards():
@@ -224,7 +224,7 @@ def test_several_passes_and_backwards():
         weight.decoded().sum().backward()
     first, second = weight.decoded(), weight.decoded()
     (first * second).sum().backward()
-    assert torch.isfinite(weight.scale.grad).all()
+    assert torch.isfinite(weight.gain.grad).all()
 
 
 def test_inference_first_training_later():
@@ -233,7 +233,7 @@ def test_inference_first_training_later():
         weight.decoded()
     loss = (weight.decoded() ** 2).sum()
     loss.backward()
-    assert weight.scale.grad.abs().sum() > 0
+    assert weight.gain.grad.abs().sum() > 0
     with torch.inference_mode():
         weight.decoded()
     x = torch.randn(2, 7, requires_grad=True)
@@ -248,9 +248,9 @@ def test_built_inside_inference_mode():
     with torch.inference_mode():
         weight = packed()
         weight.decoded()
-    assert not weight.scale.is_inference()
+    assert not weight.gain.is_inference()
     weight.decoded().sum().backward()
-    assert weight.scale.grad is not None
+    assert weight.gain.grad is not None
 
 
 def test_a_state_of_inference_tensors_is_never_kept():
@@ -281,14 +281,14 @@ def test_functional_call_decodes_with_what_it_is_given():
         def forward(self):
             return self.weight.decoded()
 
-    doubled = {"weight.scale": weight.scale.detach() * 2}
+    doubled = {"weight.gain": weight.gain.detach() * 2}
     with torch.no_grad():
         assert torch.equal(torch.func.functional_call(Reads(), doubled, ()), 2 * before)
         assert torch.equal(weight.decoded(), before)
     gradient = torch.func.grad(
-        lambda scale: torch.func.functional_call(Reads(), {"weight.scale": scale}, ()).sum()
-    )(weight.scale.detach())
-    level = fresh(weight).detach() / weight.scale.detach()[:, None]
+        lambda scale: torch.func.functional_call(Reads(), {"weight.gain": scale}, ()).sum()
+    )(weight.gain.detach())
+    level = fresh(weight).detach() / weight.gain.detach()[:, None]
     torch.testing.assert_close(gradient, level.sum(dim=1))
     assert torch.equal(weight.decoded().detach(), before)
 
@@ -379,9 +379,9 @@ def test_pack_weight_takes_channels_and_trainability_from_the_layer():
     up = nn.ConvTranspose2d(4, 6, 3, groups=2)
     weight = pack_weight(up, "weight", bits=4)
     assert (weight.axis, weight.groups) == (1, 2)
-    assert weight.scale.shape == (6,)
+    assert weight.gain.shape == (6,)
     down = nn.Conv2d(4, 6, 3, groups=2).requires_grad_(False)
     weight = pack_weight(down, "weight", bits=4)
     assert (weight.axis, weight.groups) == (0, 1)
-    assert weight.scale.shape == (6,)
-    assert not weight.scale.requires_grad
+    assert weight.gain.shape == (6,)
+    assert not weight.gain.requires_grad
