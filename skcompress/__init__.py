@@ -27,7 +27,24 @@ from typing import Any
 
 __version__ = "0.1.0.dev0"
 
-# Loaded on first use, so that rooms which need no torch import without it.
+__all__ = [
+    "CompressedClassifier",
+    "CompressedRegressor",
+    "FineTuner",
+    "MagnitudePruner",
+    "Quantizer",
+    "SampleWeightMixin",
+    "TrainingData",
+    "base",
+    "cache",
+    "display",
+    "exceptions",
+    "metrics",
+    "model_selection",
+]
+
+# Where the classes live; the other names are rooms. All are loaded on first use,
+# so that rooms which need no torch import without it.
 _HOMES = {
     "CompressedClassifier": "_compressed",
     "CompressedRegressor": "_compressed",
@@ -37,15 +54,12 @@ _HOMES = {
     "SampleWeightMixin": "_nets",
     "TrainingData": "base",
 }
-_ROOMS = ("base", "cache", "exceptions")
-
-__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    if name in _ROOMS:
+    if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

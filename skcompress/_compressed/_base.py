@@ -185,19 +185,16 @@ class BaseCompressed(
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if "net_" in state:
-            state["net_"] = FrozenNet(state["net_"])
-        estimator = state.get("estimator")
-        if isinstance(estimator, FrozenEstimator) and isinstance(estimator.estimator, NeuralNet):
-            state["estimator"] = _FrozenInFrozen(FrozenNet(estimator.estimator))
+        for name in ("net_", "estimator"):
+            state[name] = _pack(state.get(name))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "net_" in state:
-            state["net_"] = state["net_"].thaw()
-        if isinstance(state.get("estimator"), _FrozenInFrozen):
-            state["estimator"] = FrozenEstimator(state["estimator"].net.thaw())
+        for name in ("net_", "estimator"):
+            state[name] = _unpack(state.get(name))
+        if state["net_"] is None:
+            del state["net_"]
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:
@@ -207,11 +204,25 @@ class BaseCompressed(
         return tags
 
 
-class _FrozenInFrozen:
-    """Stands for FrozenEstimator(net) in a pickle."""
+def _pack(value: Any) -> Any:
+    """Put a fitted net, also in a FrozenEstimator, into the form that pickles anywhere.
 
-    def __init__(self, net: FrozenNet) -> None:
-        self.net = net
+    The `estimator` parameter is fitted, too, when the user has trained that very
+    net before: searches send themselves to their workers with it.
+    """
+    if isinstance(value, NeuralNet) and value.initialized_:
+        return FrozenNet(value)
+    if isinstance(value, FrozenEstimator):
+        return FrozenEstimator(_pack(value.estimator))
+    return value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, FrozenNet):
+        return value.thaw()
+    if isinstance(value, FrozenEstimator):
+        return FrozenEstimator(_unpack(value.estimator))
+    return value
 
 
 @contextmanager

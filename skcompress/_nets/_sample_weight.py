@@ -32,11 +32,39 @@ class SampleWeightMixin:
     criterion_: Any
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Take the weights out of the batch and run the module on the rest."""
+        """Take the weights out of the batch and run the module on the rest.
+
+        Parameters
+        ----------
+        x : tensor or dict of tensors
+            Rows of a batch, with or without weights.
+        **fit_params : dict
+            As skorch passes them on to `forward`.
+
+        Returns
+        -------
+        output : tensor or tuple of tensors
+            What the module returns.
+        """
         return super().infer(_without_weight(x), **fit_params)  # type: ignore[misc]
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return the weighted mean of the rows' losses."""
+        """Return the weighted mean of the rows' losses.
+
+        Parameters
+        ----------
+        y_pred, y_true : tensor
+            The module's output and the targets of a batch.
+        X : tensor or dict of tensors, default=None
+            The batch's rows; without weights in it the loss is the net's own.
+        *args, **kwargs : object
+            As skorch passes them.
+
+        Returns
+        -------
+        loss : tensor of shape ()
+            The loss of the batch.
+        """
         weight = X.get(_WEIGHT) if isinstance(X, Mapping) else None
         if weight is None:
             return super().get_loss(y_pred, y_true, X, *args, **kwargs)  # type: ignore[misc]

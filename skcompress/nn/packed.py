@@ -115,9 +115,10 @@ class PackedWeight(nn.Module):
         # The first use may be in inference mode, and a later one in training.
         with torch.inference_mode(False), torch.no_grad():
             sources = self._sources()
+            # Noted before the codes are read: a change in between then shows at the next call.
+            gain = self.gain.detach().clone() if self.scheme == "uniform" else None
             stamp, codes = _stamp(sources), self.codes()
             values = dequantize(codes)
-        gain = self.gain.detach().clone() if self.scheme == "uniform" else None
         self._kept = _kept(values, gain, stamp, sources)
         return values
 

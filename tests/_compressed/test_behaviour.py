@@ -380,7 +380,7 @@ def test_a_module_defined_in_main(tmp_path, n_jobs):
             import torch
             from sklearn.datasets import load_digits
             from sklearn.frozen import FrozenEstimator
-            from sklearn.model_selection import cross_validate
+            from sklearn.model_selection import GridSearchCV, cross_validate
             from sklearn.pipeline import Pipeline
             from skorch import NeuralNetClassifier
             from skcompress import CompressedClassifier, FineTuner, MagnitudePruner
@@ -408,7 +408,10 @@ def test_a_module_defined_in_main(tmp_path, n_jobs):
                 assert pickle.loads(pickle.dumps(fitted)).report_.sparsity == 0.5
             again = cross_validate(clf, X, y, **options)
             assert not any(fitted.report_.dense_trained for fitted in again["estimator"])
-            frozen = CompressedClassifier(FrozenEstimator(net.fit(X, y.astype("int64"))), steps)
+            net.fit(X, y.astype("int64"))
+            search = GridSearchCV(clf, {{"compressor__prune__sparsity": [0.2, 0.5]}}, n_jobs={n_jobs})
+            assert search.fit(X, y).best_score_ > 0.8
+            frozen = CompressedClassifier(FrozenEstimator(net), steps)
             done = cross_validate(frozen, X, y, **options)
             assert done["test_score"].min() > 0.8, done
             """

@@ -1,0 +1,358 @@
+"""Arrays to as few bytes as their content needs, and back: the smallest of several codings.
+
+A coding is chosen by its exact size, which is known before anything is written, so that a sweep
+can ask what a net would take without packing it. Every stream begins with a byte that says which
+coding it is. Nothing in a stream is believed: a stream that is not one raises ValueError, and
+nothing is allocated that is larger than the array which the caller expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from skcompress.nn import huffman, mixing
+from skcompress.nn.codec import pack, unpack
+
+__all__ = [
+    "Coding",
+    "Reader",
+    "code_levels",
+    "code_values",
+    "framed",
+    "read_levels",
+    "read_values",
+    "smallest",
+    "write_number",
+]
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+# First bytes of streams. A new coding takes a new number; the numbers are part of the format.
+_PACKED, _HUFFMAN = 0, 1  # of symbols
+_MASK, _GAPS = 0, 1  # of positions
+_DENSE, _SPARSE, _SPARSE_BY_COLUMN, _MIXED = 0, 1, 2, 3  # of arrays
+_ESCAPE = 255
+
+
+class Coding(NamedTuple):
+    """A stream that may still have to be written.
+
+    Attributes
+    ----------
+    size : int
+        Its length in bytes.
+    write : callable
+        Returns it.
+    """
+
+    size: int
+    write: Callable[[], bytes]
+
+
+class Reader:
+    """Reads bytes from front to back and refuses to go beyond the end.
+
+    Parameters
+    ----------
+    data : bytes
+        What to read.
+
+    Examples
+    --------
+    >>> reader = Reader(write_number(300) + b"abc")
+    >>> reader.number(), bytes(reader.take(2)), bytes(reader.rest())
+    (300, b'ab', b'c')
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def take(self, n: int) -> memoryview:
+        """Return the next `n` bytes."""
+        if n > len(self._data) - self._at:
+            raise ValueError("it is cut off")
+        self._at += n
+        return self._data[self._at - n : self._at]
+
+    def rest(self) -> memoryview:
+        """Return all bytes that are left."""
+        return self.take(len(self._data) - self._at)
+
+    def byte(self) -> int:
+        """Return the next byte."""
+        return self.take(1)[0]
+
+    def number(self) -> int:
+        """Return the next number that `write_number` wrote."""
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number in it has no end")
+
+    def stream(self) -> bytes:
+        """Return the next stream that `framed` framed."""
+        return bytes(self.take(self.number()))
+
+    def finish(self) -> None:
+        """Refuse what is left."""
+        if self._at != len(self._data):
+            raise ValueError("there are bytes after its end")
+
+
+def write_number(value: int) -> bytes:
+    """Return a whole number >= 0 as 7 bits a byte, the lowest first; the last byte is < 128."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def framed(coding: Coding) -> Coding:
+    """Put its length before a stream."""
+    head = write_number(coding.size)
+    return Coding(len(head) + coding.size, lambda: head + coding.write())
+
+
+def smallest(codings: Sequence[Coding]) -> Coding:
+    """Return the shortest; among equals the first."""
+    return min(codings, key=lambda coding: coding.size)
+
+
+def code_levels(levels: npt.NDArray[np.int8], bits: int, level: str = "default") -> Coding:
+    """Code small signed integers, many of which may be zero.
+
+    Parameters
+    ----------
+    levels : ndarray of int8
+        From ``-2**(bits-1)`` to ``2**(bits-1) - 1``. Any shape; the first axis are rows.
+    bits : int
+        2 to 8.
+    level : {"default", "smallest"}
+        The latter tries the slow coding of `skcompress.nn.mixing`, too.
+
+    Examples
+    --------
+    >>> levels = np.zeros((50, 80), dtype=np.int8)
+    >>> levels[::7, ::9] = 3
+    >>> coding = code_levels(levels, bits=4)
+    >>> coding.size < 4 * levels.size // 8 // 20
+    True
+    >>> bool((read_levels(coding.write(), levels.shape, bits=4) == levels).all())
+    True
+    """
+    rows = _rows(_fold(levels))
+    codings = [_tagged(_DENSE, _code_symbols(rows.reshape(-1), bits))]
+    for tag, ordered in ((_SPARSE, rows), (_SPARSE_BY_COLUMN, rows.T)):
+        flat = ordered.reshape(-1)
+        positions = np.flatnonzero(flat)
+        values = _code_symbols(flat[positions] - np.uint8(1), bits)
+        codings.append(_tagged(tag, framed(_code_positions(positions, flat.size)), values))
+    if level == "smallest":
+        stream = mixing.encode(rows, bits)
+        codings.append(_tagged(_MIXED, Coding(len(stream), lambda: stream)))
+    return smallest(codings)
+
+
+def read_levels(stream: bytes, shape: tuple[int, ...], bits: int) -> npt.NDArray[np.int8]:
+    """Read an array that `code_levels` coded."""
+    n = int(np.prod(shape, dtype=np.int64))
+    n_rows, n_columns = _row_shape(shape, n)
+    reader = Reader(stream)
+    tag = reader.byte()
+    if tag == _DENSE:
+        flat = _read_symbols(reader, n, bits)
+    elif tag in (_SPARSE, _SPARSE_BY_COLUMN):
+        positions = _read_positions(reader.stream(), n)
+        values = _read_symbols(reader, len(positions), bits).astype(np.int64) + 1
+        flat = np.zeros(n, np.uint8)
+        if values.size and values.max() >> bits:
+            raise ValueError("a code in it is too large")
+        flat[positions] = values
+        if tag == _SPARSE_BY_COLUMN:
+            flat = flat.reshape(n_columns, n_rows).T.reshape(-1)
+    elif tag == _MIXED:
+        flat = mixing.decode(bytes(reader.rest()), (n_rows, n_columns), bits).reshape(-1)
+    else:
+        raise ValueError(f"its coding {tag} is not known")
+    return _unfold(flat).reshape(shape)
+
+
+def code_values(values: npt.NDArray[np.generic]) -> Coding:
+    """Code numbers of any dtype, to the last bit; those whose bits are all 0 may be many.
+
+    Bytes of the same significance are coded together: the sign and exponent of floats vary little.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of numbers, in little-endian order.
+
+    Examples
+    --------
+    >>> values = np.zeros((40, 50))
+    >>> values[::4, ::5] = np.pi
+    >>> coding = code_values(values)
+    >>> coding.size < values.nbytes // 50
+    True
+    >>> read = read_values(coding.write(), values.dtype, values.shape)
+    >>> bool((read == values).all())
+    True
+    """
+    planes = _planes(values)
+    codings = [_tagged(_DENSE, _code_planes(planes))]
+    occupied = planes.any(axis=0)
+    if 16 * np.count_nonzero(occupied) < 15 * occupied.size:
+        for tag, order in ((_SPARSE, False), (_SPARSE_BY_COLUMN, True)):
+            by_row = _by_row(np.arange(occupied.size), values.shape)
+            index = (by_row.T if order else by_row).reshape(-1)
+            positions = np.flatnonzero(occupied[index])
+            kept = _code_planes(planes[:, index[positions]])
+            codings.append(_tagged(tag, framed(_code_positions(positions, index.size)), kept))
+    return smallest(codings)
+
+
+def read_values(
+    stream: bytes, dtype: np.dtype, shape: tuple[int, ...]
+) -> npt.NDArray[np.generic]:
+    """Read an array that `code_values` coded."""
+    n = int(np.prod(shape, dtype=np.int64))
+    reader = Reader(stream)
+    tag = reader.byte()
+    if tag == _DENSE:
+        planes = _read_planes(reader, n, dtype.itemsize)
+    elif tag in (_SPARSE, _SPARSE_BY_COLUMN):
+        positions = _read_positions(reader.stream(), n)
+        kept = _read_planes(reader, len(positions), dtype.itemsize)
+        planes = np.zeros((dtype.itemsize, n), np.uint8)
+        if tag == _SPARSE_BY_COLUMN:
+            n_rows, n_columns = _row_shape(shape, n)
+            positions = positions % max(n_rows, 1) * n_columns + positions // max(n_rows, 1)
+        planes[:, positions] = kept
+    else:
+        raise ValueError(f"its coding {tag} is not known")
+    return np.ascontiguousarray(planes.T).view(dtype).reshape(shape)
+
+
+def _row_shape(shape: tuple[int, ...], n: int) -> tuple[int, int]:
+    n_rows = shape[0] if shape else 1
+    return n_rows, (n // n_rows if n_rows else 0)
+
+
+def _by_row(flat: npt.NDArray, shape: tuple[int, ...]) -> npt.NDArray:
+    return flat.reshape(_row_shape(shape, flat.size))
+
+
+def _rows(array: Bytes) -> Bytes:
+    return _by_row(array.reshape(-1), array.shape)
+
+
+def _fold(levels: npt.NDArray[np.int8]) -> Bytes:
+    """0, -1, 1, -2, 2, … become 0, 1, 2, 3, 4, …: small symbols for small levels."""
+    wide = levels.astype(np.int16)
+    return np.where(wide < 0, -2 * wide - 1, 2 * wide).astype(np.uint8)
+
+
+def _unfold(symbols: Bytes) -> npt.NDArray[np.int8]:
+    wide = symbols.astype(np.int16)
+    return np.where(wide & 1, -(wide + 1) // 2, wide // 2).astype(np.int8)
+
+
+def _tagged(tag: int, *parts: Coding) -> Coding:
+    size = 1 + sum(part.size for part in parts)
+    return Coding(size, lambda: bytes([tag]) + b"".join(part.write() for part in parts))
+
+
+def _code_symbols(symbols: Bytes, bits: int) -> Coding:
+    packed = Coding((symbols.size * bits + 7) // 8, lambda: pack(symbols, bits).tobytes())
+    code = huffman.Huffman(symbols)
+    return smallest(
+        [_tagged(_PACKED, packed), _tagged(_HUFFMAN, Coding(code.size, code.write))]
+    )
+
+
+def _read_symbols(reader: Reader, n: int, bits: int) -> Bytes:
+    tag, stream = reader.byte(), bytes(reader.rest())
+    if tag == _PACKED:
+        return unpack(np.frombuffer(stream, np.uint8), bits, n)
+    if tag != _HUFFMAN:
+        raise ValueError(f"the coding {tag} of its symbols is not known")
+    symbols = huffman.decode(stream, n)
+    if symbols.size and int(symbols.max()) >> bits:
+        raise ValueError("a code in it is too large")
+    return symbols
+
+
+def _code_positions(positions: Ints, n: int) -> Coding:
+    """Code increasing numbers below `n`: as a mask, or as the gaps between them."""
+    mask = Coding((n + 7) // 8, lambda: _mask(positions, n))
+    codings = [_tagged(_MASK, mask)]
+    if len(positions) < n // 2:
+        gaps = np.diff(positions, prepend=-1) - 1
+        repeats = gaps // _ESCAPE + 1
+        symbols = np.full(int(repeats.sum()), _ESCAPE, np.uint8)
+        symbols[np.cumsum(repeats) - 1] = gaps % _ESCAPE
+        head = write_number(len(symbols))
+        code = huffman.Huffman(symbols)
+        stream = Coding(len(head) + code.size, lambda: head + code.write())
+        codings.append(_tagged(_GAPS, stream))
+    return smallest(codings)
+
+
+def _mask(positions: Ints, n: int) -> bytes:
+    mask = np.zeros(n, bool)
+    mask[positions] = True
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def _read_positions(stream: bytes, n: int) -> Ints:
+    reader = Reader(stream)
+    tag = reader.byte()
+    if tag == _MASK:
+        packed = np.frombuffer(reader.take((n + 7) // 8), np.uint8)
+        reader.finish()
+        bits = np.unpackbits(packed, bitorder="little")
+        if bits[n:].any():
+            raise ValueError("a position in it is beyond the end")
+        return np.flatnonzero(bits[:n])
+    if tag != _GAPS:
+        raise ValueError(f"the coding {tag} of its positions is not known")
+    n_symbols = reader.number()
+    if n_symbols > n:  # each goes on by one position at least
+        raise ValueError("it has more positions than places")
+    symbols = huffman.decode(bytes(reader.rest()), n_symbols)
+    is_gap = symbols != _ESCAPE
+    positions = np.cumsum(symbols.astype(np.int64) + is_gap)[is_gap] - 1
+    if n_symbols and (not is_gap[-1] or positions[-1] >= n):
+        raise ValueError("a position in it is beyond the end")
+    return positions
+
+
+def _planes(values: npt.NDArray[np.generic]) -> Bytes:
+    """Bytes of numbers, those of the same significance in one row."""
+    data = np.frombuffer(values.tobytes(), np.uint8)
+    return np.ascontiguousarray(data.reshape(-1, values.dtype.itemsize).T)
+
+
+def _code_planes(planes: Bytes) -> Coding:
+    streams = [framed(_code_symbols(plane, 8)) for plane in planes]
+    size = sum(stream.size for stream in streams)
+    return Coding(size, lambda: b"".join(stream.write() for stream in streams))
+
+
+def _read_planes(reader: Reader, n: int, itemsize: int) -> Bytes:
+    planes = np.empty((itemsize, n), np.uint8)
+    for plane in planes:
+        plane[:] = _read_symbols(Reader(reader.stream()), n, 8)
+    reader.finish()
+    return planes
