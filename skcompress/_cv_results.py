@@ -73,7 +73,7 @@ def read_candidates(cv_results: Mapping[str, Any], quality: str, cost: str) -> C
 
 def split_scores(cv_results: Mapping[str, Any], metric: str) -> np.ndarray | None:
     """Return the test scores of a metric, (n_candidates, n_splits); None if there are none."""
-    columns = []
+    columns: list[np.ndarray] = []
     while (key := f"split{len(columns)}_test_{metric}") in cv_results:
         columns.append(np.asarray(cv_results[key], dtype=float))
     return np.stack(columns, axis=1) if columns else None

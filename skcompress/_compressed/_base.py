@@ -21,11 +21,11 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch import NeuralNet
 
-from .._nets import FrozenNet, check_net, check_unfitted_net, predict_raw
+from .._nets import FrozenNet, Predictor, check_net, check_unfitted_net, predict_raw
 from .._report import compare, first_row
 from .._store import Store
 from ..base import BaseCompressor, epoch_tick, steps_of
-from ._data import check_same_kind, check_X, kinds_of, size_of_rows
+from ._data import check_same_kind, check_X, is_ready, kinds_of, size_of_rows
 from ._dense import Dense, blank_net, take_frozen, train_dense, try_out
 
 
@@ -86,8 +86,9 @@ class BaseCompressed(
         dense = self._fit_dense(X, y, sample_weight, n_outputs, compressor, store, context)
         net = self._compress(compressor, dense, context)
         self.net_, self.compressor_ = net, compressor
+        self._predictor = Predictor(net)
         self._kinds = kinds_of(X)
-        self._n_features_out = _as_columns(predict_raw(net, first_row(X))).shape[1]
+        self._n_features_out = _as_columns(self._predictor.raw(first_row(X))).shape[1]
         self.report_ = compare(net, dense.net, first_row(X))
         self.report_.update(history=[dict(row) for row in net.history_])
         self.report_.update(dense_trained=dense.trained)
@@ -177,16 +178,20 @@ class BaseCompressed(
             with more axes are flattened.
         """
         X = self._checked(X)
-        return _as_columns(predict_raw(self.net_, X)).astype(np.float32, copy=False)
+        return _as_columns(self._predictor.raw(X)).astype(np.float32, copy=False)
 
     def _checked(self, X: Any) -> Any:
-        check_is_fitted(self, "net_")
+        if "_predictor" not in self.__dict__:
+            check_is_fitted(self, "net_")
+        if is_ready(self, X):
+            return X
         return check_same_kind(check_X(self, X, self.dtype, reset=False), self._kinds)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         for name in ("net_", "estimator"):
             state[name] = _pack(state.get(name))
+        state.pop("_predictor", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -195,6 +200,8 @@ class BaseCompressed(
             state[name] = _unpack(state.get(name))
         if state["net_"] is None:
             del state["net_"]
+        else:
+            state["_predictor"] = Predictor(state["net_"])
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:

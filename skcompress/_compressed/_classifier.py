@@ -11,13 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNet
 
-from .._nets import (
-    check_probabilities,
-    has_own_predict,
-    is_binary,
-    predict_raw,
-    predict_with,
-)
+from .._nets import check_probabilities, is_binary, predict_raw
 from .._report import first_row
 from ._base import BaseCompressed
 from ._data import check_X_y
@@ -144,7 +138,7 @@ class CompressedClassifier(ClassifierMixin, BaseCompressed):
             Labels out of `classes_`.
         """
         X = self._checked(X)
-        if has_own_predict(self.net_):
+        if self._predictor.has_own_predict:
             return self.classes_[np.asarray(self.net_.predict(X)).astype(int)]
         probabilities = self._probabilities(X)
         threshold = getattr(self.net_, "threshold", None) if is_binary(self.net_) else None
@@ -168,7 +162,7 @@ class CompressedClassifier(ClassifierMixin, BaseCompressed):
         return self._probabilities(self._checked(X))
 
     def _probabilities(self, X: Any) -> np.ndarray:
-        probabilities = predict_with(self.net_, X)
+        probabilities = self._predictor.probabilities(X)
         n_classes = len(self.classes_)
         if probabilities.shape[1] == n_classes:
             return probabilities

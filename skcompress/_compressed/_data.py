@@ -67,6 +67,27 @@ def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output
     return X, y
 
 
+def is_ready(estimator: Any, X: Any) -> bool:
+    """Whether `predict` may take X as it is: what scikit-learn's validation would return.
+
+    For one row that validation costs several times what a small net does. Whatever
+    is not plainly in order goes through it and gets its errors.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.dtype == np.float32
+        and X.ndim > 1
+        and X.shape[1] == getattr(estimator, "n_features_in_", None)
+        and len(X) > 0
+        and X.flags.c_contiguous
+        and X.flags.writeable
+        and estimator._kinds.get("") == np.float32
+        and not hasattr(estimator, "feature_names_in_")
+        # A sum is finite only if no number is NaN or infinite, and takes one pass.
+        and bool(np.isfinite(X.sum()))
+    )
+
+
 def check_same_kind(X: Any, kinds: Mapping[str, Any]) -> Any:
     """Cast what came to `predict` to the kinds seen in `fit`.
 

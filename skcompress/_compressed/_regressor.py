@@ -9,7 +9,6 @@ from sklearn.base import RegressorMixin
 from sklearn.callback import with_callbacks
 from skorch import NeuralNet
 
-from .._nets import has_own_predict, predict_with
 from ._base import BaseCompressed
 from ._data import check_X_y, to_float32
 from ._signature import OptionalSampleWeight
@@ -129,8 +128,8 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
             In the shape of the targets seen in `fit`.
         """
         X = self._checked(X)
-        own = has_own_predict(self.net_)
-        values = np.asarray(self.net_.predict(X)) if own else predict_with(self.net_, X)
+        own = self._predictor.has_own_predict
+        values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
         # float64 like every regressor of scikit-learn, whatever the net computes in.
         return values.reshape(len(values), *self._target_shape).astype(np.float64)
 

@@ -6,7 +6,7 @@ through the functions named here.
 
 from ._checks import check_net, check_trainable, check_unfitted_net
 from ._copying import FrozenNet, copy_net, module_root, quiet, replace_modules
-from ._predicting import has_own_predict, predict_raw, predict_with
+from ._predicting import Predictor, predict_raw
 from ._records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from ._sample_weight import SampleWeightMixin, takes_sample_weight
 from ._seeding import seeded, training_threads
@@ -15,6 +15,7 @@ from ._training import Progress, train
 
 __all__ = [
     "FrozenNet",
+    "Predictor",
     "Progress",
     "SampleWeightMixin",
     "Teacher",
@@ -25,7 +26,6 @@ __all__ = [
     "check_unfitted_net",
     "copy_net",
     "fetch_trained",
-    "has_own_predict",
     "is_binary",
     "key_of",
     "module_root",
@@ -33,7 +33,6 @@ __all__ = [
     "net_identity",
     "net_state_digest",
     "predict_raw",
-    "predict_with",
     "quiet",
     "replace_modules",
     "seeded",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch import NeuralNet
+from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.dataset import Dataset
 from skorch.utils import to_numpy
 from torch.utils.data import DataLoader
@@ -37,6 +37,74 @@ _HARMLESS_LOADER_OPTIONS = {
 }
 
 
+# Batches may be larger than the net's own, for speed, but neither much larger (the
+# user may have chosen a small one for its memory) nor beyond the caches.
+_MAX_ENLARGED = 16
+_MAX_ELEMENTS = 2**16
+
+
+class Predictor:
+    """How one fitted net predicts, found out once.
+
+    Finding out whether the straight way is open costs more than a small net's
+    prediction. A change of the net that could close it is noticed at each call.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        A fitted net.
+    """
+
+    def __init__(self, net: NeuralNet) -> None:
+        self.net = net
+        self.is_straight = _is_skorchs_way(net)
+        self.has_own_predict = not _is_skorch(net, "predict")
+        self._has_own_proba = not _is_skorch(net, "predict_proba")
+        self._stamp = _stamp(net)
+        self._nonlinearity = None if self._has_own_proba else net._get_predict_nonlinearity()
+
+    def raw(self, X: Any) -> np.ndarray:
+        """Return the module's (first) output for every row of X, in eval mode."""
+        return self._joined(X, None)
+
+    def probabilities(self, X: Any) -> np.ndarray:
+        """Return what the net's `predict_proba` returns, its nonlinearity applied."""
+        current = self._current()
+        if current._has_own_proba:
+            return np.asarray(current.net.predict_proba(X))
+        return current._joined(X, current._nonlinearity)
+
+    def _current(self) -> Predictor:
+        return self if self._stamp == _stamp(self.net) else Predictor(self.net)
+
+    def _joined(self, X: Any, nonlinearity: Any) -> np.ndarray:
+        current = self._current()
+        if current.is_straight and _is_plain(X):
+            outputs = current._straight(X)
+        else:
+            outputs = current.net.forward_iter(X)
+        firsts = (output[0] if isinstance(output, tuple) else output for output in outputs)
+        arrays = [to_numpy(nonlinearity(y) if nonlinearity else y) for y in firsts]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _straight(self, X: Any) -> Iterator[Any]:
+        net, module = self.net, self.net.module_
+        # skorch's binary classifier reshapes the output; otherwise `infer` only calls.
+        call = net.infer if isinstance(net, NeuralNetBinaryClassifier) else module
+        if any(layer.training for layer in module.modules()):
+            net._set_training(False)
+        first = next(iter(X.values())) if isinstance(X, Mapping) else X
+        n_rows = len(first)
+        size = _batch_size(net, first)
+        for start in range(0, n_rows, size):
+            with torch.inference_mode():
+                if isinstance(X, Mapping):
+                    rows = {name: _tensor(a[start : start + size], net) for name, a in X.items()}
+                    yield net.infer(rows)
+                else:
+                    yield call(_tensor(X[start : start + size] if size < n_rows else X, net))
+
+
 def predict_raw(net: NeuralNet, X: Any) -> np.ndarray:
     """Return the module's (first) output for every row of X, in eval mode.
 
@@ -51,57 +119,53 @@ def predict_raw(net: NeuralNet, X: Any) -> np.ndarray:
     -------
     outputs : ndarray of shape (n_samples, ...)
     """
-    return np.concatenate([to_numpy(output) for output in _outputs(net, X)])
+    return Predictor(net).raw(X)
 
 
-def predict_with(net: NeuralNet, X: Any) -> np.ndarray:
-    """Return what the net's `predict_proba` returns, its nonlinearity applied."""
-    if not _is_skorch(net, "predict_proba"):
-        return np.asarray(net.predict_proba(X))
-    nonlinearity = net._get_predict_nonlinearity()
-    return np.concatenate([to_numpy(nonlinearity(output)) for output in _outputs(net, X)])
-
-
-def has_own_predict(net: NeuralNet) -> bool:
-    """Whether the user has overridden `predict`, whose answer then counts."""
-    return not _is_skorch(net, "predict")
-
-
-def _outputs(net: NeuralNet, X: Any) -> Iterator[torch.Tensor]:
-    outputs = _straight(net, X) if takes_fast_path(net, X) else net.forward_iter(X)
-    for output in outputs:
-        yield output[0] if isinstance(output, tuple) else output
-
-
-def takes_fast_path(net: NeuralNet, X: Any) -> bool:
+def _is_skorchs_way(net: NeuralNet) -> bool:
     """Whether feeding arrays straight to the module is what skorch itself would do."""
-    arrays = list(X.values()) if isinstance(X, Mapping) else [X]
-    options = net.get_params_for("iterator_valid")
     return (
-        all(isinstance(array, np.ndarray) for array in arrays)
-        and all(_is_skorch(net, name) for name in _ON_THE_WAY)
+        all(_is_skorch(net, name) for name in _ON_THE_WAY)
         and net.dataset is Dataset
         and not net.get_params_for("dataset")
         and net.iterator_valid is DataLoader
-        and set(options) <= _HARMLESS_LOADER_OPTIONS
+        and set(net.get_params_for("iterator_valid")) <= _HARMLESS_LOADER_OPTIONS
     )
 
 
-def _straight(net: NeuralNet, X: Any) -> Iterator[Any]:
-    net._set_training(False)
-    n_rows = len(next(iter(X.values())) if isinstance(X, Mapping) else X)
-    size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
-    size = n_rows if size == -1 else size
-    for start in range(0, n_rows, max(size, 1)):
-        rows = slice(start, start + size)
-        with torch.inference_mode():
-            yield net.infer(_batch(X, rows))
+def _stamp(net: NeuralNet) -> tuple[Any, ...]:
+    """Return what differs when the user has changed how the net predicts.
+
+    A parameter or method that is set later is one more entry in the net's dict.
+    """
+    own = net.__dict__
+    return (
+        len(own),
+        own["iterator_valid"],
+        own["dataset"],
+        own["predict_nonlinearity"],
+        own["module_"].__class__,
+        type(net),
+    )
 
 
-def _batch(X: Any, rows: slice) -> Any:
-    if isinstance(X, Mapping):
-        return {name: torch.from_numpy(array[rows]) for name, array in X.items()}
-    return torch.from_numpy(X[rows])
+def _is_plain(X: Any) -> bool:
+    arrays = X.values() if isinstance(X, Mapping) else (X,)
+    return all(isinstance(array, np.ndarray) for array in arrays)
+
+
+def _batch_size(net: NeuralNet, array: np.ndarray) -> int:
+    own = net.__dict__.get("iterator_valid__batch_size", net.batch_size)
+    n_rows = max(len(array), 1)
+    if own == -1:
+        return n_rows
+    in_cache = _MAX_ELEMENTS * n_rows // max(array.size, 1)
+    return max(own, min(in_cache, _MAX_ENLARGED * own))
+
+
+def _tensor(array: np.ndarray, net: NeuralNet) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor if net.device in ("cpu", None) else tensor.to(net.device)
 
 
 def _is_skorch(net: NeuralNet, name: str) -> bool:

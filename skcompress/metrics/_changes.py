@@ -120,11 +120,12 @@ def _classification(est: Any, X: Any, y: Any, baseline: Any) -> dict[str, Any]:
     predicted = _predictions(est, X, y)
     labels = _labels(est, y)
     right = predicted == y
+    recall = _recall(labels, y, right)
     found = {
         "n_rows": len(y),
         "accuracy": float(right.mean()),
         "support": {label: int((y == label).sum()) for label in labels},
-        "recall": _recall(labels, y, right),
+        "recall": recall,
     }
     if baseline is None:
         return found
@@ -135,9 +136,7 @@ def _classification(est: Any, X: Any, y: Any, baseline: Any) -> dict[str, Any]:
         **found,
         "baseline_accuracy": float(was_right.mean()),
         "baseline_recall": recall_before,
-        "recall_change": {
-            label: value - recall_before[label] for label, value in found["recall"].items()
-        },
+        "recall_change": {label: value - recall_before[label] for label, value in recall.items()},
         "changed": float((predicted != before).mean()),
         "newly_wrong": int((was_right & ~right).sum()),
         "newly_right": int((right & ~was_right).sum()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # What it is called, the key, how a value is written.
@@ -74,9 +74,9 @@ def _recall_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _layout(
-    head: tuple[str, ...], rows: list[tuple[str, ...]], n_columns: int | None = None
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], n_columns: int | None = None
 ) -> Iterator[str]:
-    """Yield a head and rows, the first column to the left, the others to the right."""
+    """Yield the lines of a table, its first column to the left, the others to the right."""
     lines = [line[:n_columns] for line in (head, *rows)]
     for line in lines:
         first = f"{line[0]:<{_width(lines, 0, 24)}}"

@@ -193,7 +193,7 @@ class Rule(str, metaclass=ABCMeta):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Rule):
             return type(self) is type(other) and self._given() == other._given()
-        return str.__eq__(self, other)  # type: ignore[arg-type]
+        return str.__eq__(self, other)
 
     # str has an own one, which would not follow __eq__.
     def __ne__(self, other: object) -> bool:
@@ -230,7 +230,7 @@ def check_name(name: str, value: Any, example: str) -> None:
 
 def check_number(name: str, value: Any, valid: Any, expected: str) -> float:
     """Refuse what is no number, or not one that `valid` is true of, and return it as a float."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"Got {name}={value!r}, but expected {expected}.")
     if not valid(value):
         raise ValueError(f"Got {name}={value!r}, but expected {expected}.")

@@ -8,8 +8,7 @@ from skorch.dataset import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skcompress._nets import predict_raw, predict_with
-from skcompress._nets._predicting import takes_fast_path
+from skcompress._nets import Predictor, predict_raw
 from tests.nets import MLP, TwoInputs, make_classifier
 
 
@@ -78,8 +77,10 @@ def initialized(net):
 def test_the_fast_path_gives_what_skorch_gives(digits, batch_size):
     net = initialized(make_classifier(batch_size=batch_size))
     X = digits[0]
-    assert takes_fast_path(net, X)
-    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+    assert Predictor(net).is_straight
+    np.testing.assert_allclose(
+        Predictor(net).probabilities(X), net.predict_proba(X), rtol=0, atol=1e-6
+    )
     np.testing.assert_allclose(predict_raw(net, X), net.forward(X).numpy(), rtol=0, atol=1e-6)
 
 
@@ -89,16 +90,16 @@ def test_what_a_user_has_changed_is_used(digits, name):
     net = initialized(cls(MLP, **PARAMS, **params))
     plain = initialized(NeuralNetClassifier(MLP, **PARAMS))
     X = digits[0]
-    assert not takes_fast_path(net, X)
-    np.testing.assert_array_equal(predict_with(net, X), net.predict_proba(X))
-    assert not np.allclose(predict_with(net, X), predict_with(plain, X))
+    assert not Predictor(net).is_straight
+    np.testing.assert_array_equal(Predictor(net).probabilities(X), net.predict_proba(X))
+    assert not np.allclose(Predictor(net).probabilities(X), Predictor(plain).probabilities(X))
 
 
 def test_a_method_set_on_the_instance_is_used(digits):
     net = initialized(make_classifier())
     net.infer = lambda x, **kw: torch.zeros(len(x), 10)
-    assert not takes_fast_path(net, digits[0])
-    np.testing.assert_allclose(predict_with(net, digits[0]), 0.1, rtol=1e-6)
+    assert not Predictor(net).is_straight
+    np.testing.assert_allclose(Predictor(net).probabilities(digits[0]), 0.1, rtol=1e-6)
 
 
 class OwnProba(NeuralNetClassifier):
@@ -108,7 +109,7 @@ class OwnProba(NeuralNetClassifier):
 
 def test_an_own_predict_proba_is_used(digits):
     net = initialized(OwnProba(MLP, **PARAMS))
-    np.testing.assert_array_equal(predict_with(net, digits[0]), 0.1)
+    np.testing.assert_array_equal(Predictor(net).probabilities(digits[0]), 0.1)
 
 
 def negated(output):
@@ -119,22 +120,28 @@ def negated(output):
 def test_the_nonlinearity_is_applied(digits, nonlinearity):
     net = initialized(make_classifier(predict_nonlinearity=nonlinearity))
     X = digits[0]
-    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        Predictor(net).probabilities(X), net.predict_proba(X), rtol=0, atol=1e-6
+    )
 
 
 def test_one_output_for_two_classes(digits):
     net = NeuralNetBinaryClassifier(MLP, module__n_out=1, verbose=0)
     net = initialized(net)
     X = digits[0]
-    assert takes_fast_path(net, X)
-    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+    assert Predictor(net).is_straight
+    np.testing.assert_allclose(
+        Predictor(net).probabilities(X), net.predict_proba(X), rtol=0, atol=1e-6
+    )
 
 
 def test_dict_inputs(digits):
     net = initialized(make_classifier(TwoInputs))
     X = {"image": digits[0], "ids": np.arange(360) % 5}
-    assert takes_fast_path(net, X)
-    np.testing.assert_allclose(predict_with(net, X), net.predict_proba(X), rtol=0, atol=1e-6)
+    assert Predictor(net).is_straight
+    np.testing.assert_allclose(
+        Predictor(net).probabilities(X), net.predict_proba(X), rtol=0, atol=1e-6
+    )
 
 
 class Noisy(MLP):
@@ -155,3 +162,28 @@ def test_a_row_does_not_depend_on_its_batch_mates(fitted_classifier, digits):
     together = predict_raw(fitted_classifier, X)
     alone = np.concatenate([predict_raw(fitted_classifier, row[None]) for row in X])
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
+
+
+def test_a_change_after_the_fact_is_noticed(digits):
+    net = initialized(make_classifier())
+    X = digits[0]
+    for change in (
+        {"predict_nonlinearity": None},
+        {"iterator_valid__collate_fn": collate_halved},
+        {"dataset": Doubled},
+        {"iterator_valid": OwnLoader},
+    ):
+        predictor = Predictor(net)
+        predictor.probabilities(X)
+        vars(net).update(change)
+        np.testing.assert_array_equal(predictor.probabilities(X), net.predict_proba(X))
+    predictor = Predictor(net)
+    net.infer = lambda x, **kw: torch.zeros(len(x), 10)
+    np.testing.assert_array_equal(predictor.raw(X), 0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 511, 512, 513, 1025])
+def test_batches_cover_all_rows(n_rows):
+    net = initialized(make_classifier(batch_size=64))
+    X = np.random.default_rng(0).normal(size=(n_rows, 64)).astype(np.float32)
+    np.testing.assert_allclose(predict_raw(net, X), net.forward(X).numpy(), rtol=0, atol=1e-5)
