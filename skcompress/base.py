@@ -304,6 +304,8 @@ def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
     """Return a function that tells scikit-learn's callbacks of one epoch of `task`."""
 
     def tick() -> None:
+        if len(list(task)) > (task.max_subtasks or 0):
+            return  # a net whose own `fit` trains for more epochs than `max_epochs`
         epoch = task.subcontext(task_name="epoch")
         epoch.call_on_fit_task_begin(estimator=estimator)
         epoch.call_on_fit_task_end(estimator=estimator)

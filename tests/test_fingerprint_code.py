@@ -396,3 +396,19 @@ def test_a_global_that_is_rebound_is_seen():
     changed = fingerprint(names["Net"])
     names["SCALES"] = kept
     assert before == fingerprint(names["Net"]) != changed  # HIDDEN was read when __init__ was made
+
+
+def test_torchs_number_of_an_autograd_function_does_not_count():
+    def define():
+        class Double(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return 2 * x
+
+            @staticmethod
+            def backward(ctx, grad):
+                return 2 * grad
+
+        return Double
+
+    assert fingerprint(define()) == fingerprint(define())

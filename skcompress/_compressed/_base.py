@@ -17,10 +17,12 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch import NeuralNet
 
+from .._file import measure
 from .._nets import FrozenNet, Predictor, check_net, check_unfitted_net, predict_raw
 from .._report import compare, first_row
 from .._store import Store
@@ -92,6 +94,8 @@ class BaseCompressed(
         self.report_ = compare(net, dense.net, first_row(X))
         self.report_.update(history=[dict(row) for row in net.history_])
         self.report_.update(dense_trained=dense.trained)
+        self.report_.update(dense_nbytes=measure(self, dense.net))
+        self.report_.update(nbytes=measure(self))
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -108,11 +112,21 @@ class BaseCompressed(
                     f"The 'shape_params' parameter of {name} maps parameters of the net to "
                     f"{' or '.join(map(repr, self._sizes))}. Got {param!r}: {size!r} instead."
                 )
+        if getattr(self.compressor, "memory", None) is not None:
+            raise ValueError(
+                f"The 'compressor' parameter of {name} is a Pipeline with memory="
+                f"{self.compressor.memory!r}, which cannot cache nets. Leave it None there and "
+                f"give `memory` to {name}, which keeps the trainings of all steps."
+            )
         for step in steps_of(self.compressor):
-            if not hasattr(step, "fit_transform"):
+            # scikit-learn's own transform data; FunctionTransformer transforms anything.
+            of_data = type(step).__module__.startswith("sklearn.")
+            of_data = of_data and not isinstance(step, FunctionTransformer)
+            if of_data or not hasattr(step, "fit_transform"):
                 raise TypeError(
                     f"The 'compressor' parameter of {name} must be a transformer of nets or a "
-                    f"Pipeline of them. Got the step {step!r} instead."
+                    f"Pipeline of them. Got the step {step!r} instead; steps for data belong "
+                    f"into the Pipeline before {name}."
                 )
 
     def _fit_dense(
@@ -142,7 +156,8 @@ class BaseCompressed(
         untrained, output = try_out(net, X)
         y = self._fit_targets(y, untrained or net, output)
         _check_steps(compressor, untrained)
-        with _task(context, "train", self, X, y, n_epochs=net.max_epochs) as progress:
+        task = _task(context, "train", self, X, y, n_epochs=net.max_epochs)
+        with task as progress, _explained(output is None, X):
             return train_dense(net, X, y, sample_weight, progress=progress, **options)
 
     def _sizes_of(self, X: Any, n_outputs: int) -> dict[str, int]:
@@ -241,6 +256,24 @@ def _task(
     task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
     yield epoch_tick(task, estimator)
     task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
+
+
+@contextmanager
+def _explained(could_not_run: bool, X: Any) -> Iterator[None]:
+    """Add to torch's error what the net was given, if it could not process a single row."""
+    try:
+        yield
+    except RuntimeError as error:
+        if could_not_run:
+            row = first_row(X)
+            inputs = row if isinstance(row, dict) else {"X": row}
+            given = ", ".join(f"{k} of shape {a.shape}, {a.dtype}" for k, a in inputs.items())
+            error.add_note(
+                f"The module could not process a single row: {given}. Set its widths on the "
+                "net, or let them follow the data with shape_params={'module__<name>': "
+                "'n_features'}; dtype=None keeps whole numbers."
+            )
+        raise
 
 
 def _check_steps(compressor: Any, net: NeuralNet | None) -> None:

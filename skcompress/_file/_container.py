@@ -14,16 +14,15 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..exceptions import FileFormatError
 from ..nn.coding import Coding, Reader, framed
 
 MAGIC = b"\x89SKC\r\n\x1a\n"  # as PNG's: notices transfers as text
 FORMAT = 1
-# Magic, format; checksum of all that follows; size of the dense net's file, length of the header
-# in the file, length of the JSON.
-_PREFIX = struct.Struct("<8sI16sQII")
+# Magic, format; checksum of all that follows; length of the header in the file, and of the JSON.
+_PREFIX = struct.Struct("<8sI16sII")
 _CHECKED_FROM = 28
 # A JSON header may be this many times longer than it is in the file, and this much besides: one
 # that would compress better is stored as it is, so that no small file asks for much memory.
@@ -53,51 +52,28 @@ _DICTIONARY = (
 )
 
 
-class Contents(NamedTuple):
-    """An opened file.
-
-    Attributes
-    ----------
-    header : dict
-        The JSON.
-    streams : Reader
-        Stands before the first stream.
-    dense_nbytes : int or None
-        Size of the file of the net before any compression.
-    """
-
-    header: dict[str, Any]
-    streams: Reader
-    dense_nbytes: int | None
-
-
-def measure(header: dict[str, Any], streams: Sequence[Coding]) -> int:
+def file_size(header: dict[str, Any], streams: Sequence[Coding]) -> int:
     """Return the size of the file that `assemble` makes of the same."""
     sizes = sum(framed(stream).size for stream in streams)
     return _PREFIX.size + len(_deflated(_as_json(header))) + sizes
 
 
-def assemble(
-    header: dict[str, Any], streams: Sequence[Coding], dense_nbytes: int | None = None
-) -> bytes:
+def assemble(header: dict[str, Any], streams: Sequence[Coding]) -> bytes:
     """Return the bytes of a file. They depend on nothing but the arguments."""
     text = _as_json(header)
     packed = _deflated(text)
-    # The size of the dense net's file stands here with a fixed width: a file that holds its own
-    # size in the header would have to be as long as the header says that it is.
-    dense = dense_nbytes or 0
-    body = b"".join([packed, *(framed(stream).write() for stream in streams)])
-    checked = _PREFIX.pack(MAGIC, FORMAT, b"", dense, len(packed), len(text))[_CHECKED_FROM:] + body
-    return _PREFIX.pack(MAGIC, FORMAT, _checksum(checked), 0, 0, 0)[:_CHECKED_FROM] + checked
+    lengths = struct.pack("<II", len(packed), len(text))
+    checked = b"".join([lengths, packed, *(framed(stream).write() for stream in streams)])
+    return struct.pack("<8sI16s", MAGIC, FORMAT, _checksum(checked)) + checked
 
 
-def disassemble(data: bytes) -> Contents:
-    """Check the bytes of a file and read its header; ValueError if there is anything amiss."""
+def disassemble(data: bytes) -> tuple[dict[str, Any], Reader]:
+    """Check the bytes of a file; return its header and what stands before the first stream."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("it does not begin as a file written by skcompress.io.save does")
     if len(data) < _PREFIX.size:
         raise ValueError("it is cut off")
-    _, number, checksum, dense, n_packed, n_text = _PREFIX.unpack_from(data)
+    _, number, checksum, n_packed, n_text = _PREFIX.unpack_from(data)
     if number != FORMAT:
         raise ValueError(
             f"its format is number {number}, and this version of skcompress reads {FORMAT}: read "
@@ -109,7 +85,7 @@ def disassemble(data: bytes) -> Contents:
     header = json.loads(_inflated(bytes(reader.take(n_packed)), n_text))
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    return Contents(header, reader, dense or None)
+    return header, reader
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:

@@ -97,8 +97,9 @@ def _array_to_plain(array: np.ndarray, streams: list[Coding], where: str) -> dic
     if array.dtype.kind in "iu" and flat.size <= _INLINE:
         return {"a": array.dtype.str, "s": shape, "v": flat.tolist()}
     coding = code_values(array)
-    if array.nbytes > _MOST_RATIO * coding.size + _FREE:
-        # As it is: nobody could tell the short stream of a long array from an attack.
+    if not coding.size < array.nbytes <= _MOST_RATIO * coding.size + _FREE:
+        # As it is: nobody could tell the short stream of a long array from an attack. What is as
+        # long as the array is the array.
         coding = Coding(array.nbytes, array.tobytes)
     streams.append(coding)
     return {"a": array.dtype.str, "s": shape}

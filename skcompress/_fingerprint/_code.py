@@ -47,6 +47,8 @@ _NOT_CONTENT = frozenset(
         *("__static_attributes__", "__orig_bases__", "__parameters__", "__type_params__"),
         *("__classcell__", "__classdictcell__", "__abstractmethods__", "_abc_impl"),
         *("__dataclass_fields__", "__dataclass_params__", "__protocol_attrs__"),
+        # torch numbers autograd functions in the order in which they are defined.
+        "_autograd_function_id",
         # Left on a class by copying or pickling an instance of it.
         *("__non_callable_proto_members__", "__slotnames__"),
     }

@@ -48,7 +48,7 @@ class SampleWeightMixin:
         """
         return super().infer(_without_weight(x), **fit_params)  # type: ignore[misc]
 
-    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, **kwargs: Any) -> Any:
         """Return the weighted mean of the rows' losses.
 
         Parameters
@@ -57,7 +57,7 @@ class SampleWeightMixin:
             The module's output and the targets of a batch.
         X : tensor or dict of tensors, default=None
             The batch's rows; without weights in it the loss is the net's own.
-        *args, **kwargs : object
+        **kwargs : object
             As skorch passes them.
 
         Returns
@@ -67,11 +67,11 @@ class SampleWeightMixin:
         """
         weight = X.get(_WEIGHT) if isinstance(X, Mapping) else None
         if weight is None:
-            return super().get_loss(y_pred, y_true, X, *args, **kwargs)  # type: ignore[misc]
+            return super().get_loss(y_pred, y_true, X=X, **kwargs)  # type: ignore[misc]
         criterion = self.criterion_
         reduction, criterion.reduction = criterion.reduction, "none"
         try:
-            loss = super().get_loss(y_pred, y_true, X, *args, **kwargs)  # type: ignore[misc]
+            loss = super().get_loss(y_pred, y_true, X=X, **kwargs)  # type: ignore[misc]
         finally:
             criterion.reduction = reduction
         rows = loss.reshape(len(loss), -1).mean(dim=1)

@@ -133,14 +133,13 @@ class _Watched:
         self.skc_watch_(method_name, details)
         super().notify(method_name, **details)  # type: ignore[misc]
 
-    def get_loss(
-        self, y_pred: Any, y_true: Any, X: Any = None, *args: Any, training: bool = False, **kw: Any
-    ) -> Any:
-        loss = super().get_loss(y_pred, y_true, X, *args, training=training, **kw)  # type: ignore[misc]
+    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
+        # Handed on as skorch hands it on: users' overrides have many signatures.
+        loss = super().get_loss(y_pred, y_true, **kwargs)  # type: ignore[misc]
         teacher = self.skc_watch_.teacher
-        if teacher is None or not training:
+        if teacher is None or not kwargs.get("training"):
             return loss
-        taught = teacher_loss(self, y_pred, X, teacher)
+        taught = teacher_loss(self, y_pred, kwargs["X"], teacher)
         return teacher.alpha * taught + (1 - teacher.alpha) * loss
 
 

@@ -49,9 +49,10 @@ def compression_report(est: Any, X: Any, y: Any, baseline: Any = None) -> Bunch:
         For classifiers `accuracy` and `recall`, a dict with the labels in the
         order of `classes_`: the fraction of the label's rows that are predicted as
         such, nan where `y` has none; `support`, the numbers of these rows. With a
-        baseline also `baseline_accuracy`, `baseline_recall`, `recall_change` (recall minus the baseline's), `changed`
-        (the fraction of rows whose predicted label is another one), `newly_wrong`
-        and `newly_right` (numbers of rows).
+        baseline also `baseline_accuracy`, `baseline_recall`, `recall_change`
+        (recall minus the baseline's), `changed` (the fraction of rows whose
+        predicted label is another one), `newly_wrong` and `newly_right` (numbers of
+        rows).
 
         For regressors `r2` and `mae` (mean absolute error). With a baseline also
         `baseline_r2`, `baseline_mae`, `mean_abs_change` and `max_abs_change` of

@@ -38,13 +38,13 @@ def report_of(model: Any) -> Bunch:
 def find_compressed(model: Any) -> list[Any]:
     """Return the compressed estimators in a fitted model, each once, in order."""
     found: dict[int, Any] = {}
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # holds them, too: a number is free for another object else
     waiting = [model]
     while waiting:
         part = waiting.pop(0)
         if id(part) in seen:
             continue
-        seen.add(id(part))
+        seen[id(part)] = part
         if isinstance(getattr(part, "report_", None), Mapping):
             found[id(part)] = part
         else:
@@ -58,7 +58,7 @@ def _parts(model: Any) -> Iterator[Any]:
         yield from model
     elif isinstance(model, FrozenEstimator) or not hasattr(model, "get_params"):
         # The latter: scikit-learn's own helpers, as in CalibratedClassifierCV.
-        yield from filter(None, [getattr(model, "estimator", None)])
+        yield getattr(model, "estimator", None)
     else:
         for name, value in vars(model).items():
             fitted = name.endswith("_") and not name.startswith("_")

@@ -73,16 +73,21 @@ class Reader:
         self._data = memoryview(data)
         self._at = 0
 
+    @property
+    def left(self) -> int:
+        """How many bytes there are still."""
+        return len(self._data) - self._at
+
     def take(self, n: int) -> memoryview:
         """Return the next `n` bytes."""
-        if n > len(self._data) - self._at:
+        if n > self.left:
             raise ValueError("it is cut off")
         self._at += n
         return self._data[self._at - n : self._at]
 
     def rest(self) -> memoryview:
         """Return all bytes that are left."""
-        return self.take(len(self._data) - self._at)
+        return self.take(self.left)
 
     def byte(self) -> int:
         """Return the next byte."""
@@ -104,7 +109,7 @@ class Reader:
 
     def finish(self) -> None:
         """Refuse what is left."""
-        if self._at != len(self._data):
+        if self.left:
             raise ValueError("there are bytes after its end")
 
 
@@ -211,7 +216,7 @@ def code_values(values: npt.NDArray[np.generic]) -> Coding:
     """
     planes = _planes(values)
     codings = [_tagged(_DENSE, _code_planes(planes))]
-    occupied = planes.any(axis=0)
+    occupied = planes.max(axis=0, initial=0) > 0
     if 16 * np.count_nonzero(occupied) < 15 * occupied.size:
         for tag, order in ((_SPARSE, False), (_SPARSE_BY_COLUMN, True)):
             by_row = _by_row(np.arange(occupied.size), values.shape)
@@ -222,9 +227,7 @@ def code_values(values: npt.NDArray[np.generic]) -> Coding:
     return smallest(codings)
 
 
-def read_values(
-    stream: bytes, dtype: np.dtype, shape: tuple[int, ...]
-) -> npt.NDArray[np.generic]:
+def read_values(stream: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
     """Read an array that `code_values` coded."""
     n = int(np.prod(shape, dtype=np.int64))
     reader = Reader(stream)
@@ -276,9 +279,7 @@ def _tagged(tag: int, *parts: Coding) -> Coding:
 def _code_symbols(symbols: Bytes, bits: int) -> Coding:
     packed = Coding((symbols.size * bits + 7) // 8, lambda: pack(symbols, bits).tobytes())
     code = huffman.Huffman(symbols)
-    return smallest(
-        [_tagged(_PACKED, packed), _tagged(_HUFFMAN, Coding(code.size, code.write))]
-    )
+    return smallest([_tagged(_PACKED, packed), _tagged(_HUFFMAN, Coding(code.size, code.write))])
 
 
 def _read_symbols(reader: Reader, n: int, bits: int) -> Bytes:

@@ -179,7 +179,10 @@ def decode(stream: bytes, shape: tuple[int, int], bits: int) -> Bytes:
     rows = [[0] * shape[1] for _ in range(shape[0])]
     _walk(coder, rows, bits)
     coder.finish()
-    return np.array(rows, dtype=np.uint8).reshape(shape)
+    symbols = np.array(rows, dtype=np.int64).reshape(shape)
+    if symbols.size and symbols.max() >> bits:
+        raise ValueError("a symbol in it is too large")
+    return symbols.astype(np.uint8)
 
 
 def _walk(coder: _Encoder | _Decoder, rows: list[list[int]], bits: int) -> None:

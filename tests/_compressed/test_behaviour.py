@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import ValidSplit
@@ -148,6 +148,23 @@ def test_in_a_stack(digits):
     clf = CompressedClassifier(make_classifier(max_epochs=20), COMPRESSOR, random_state=0)
     stack = StackingClassifier([("net", clf)], LogisticRegression(max_iter=500), cv=2)
     assert stack.fit(*digits).score(*digits) > 0.9
+
+
+def halve(net):
+    from skcompress._nets import copy_net
+
+    net = copy_net(net)
+    with torch.no_grad():
+        net.module_.out.weight.mul_(0.5)
+    return net
+
+
+def test_any_function_of_a_net_can_be_a_step(digits):
+    dense = CompressedClassifier(make_classifier(), random_state=0).fit(*digits)
+    clf = CompressedClassifier(make_classifier(), FunctionTransformer(halve), random_state=0)
+    clf.fit(*digits)
+    expected = dense.net_.module_.out.weight / 2
+    assert torch.equal(clf.net_.module_.out.weight, expected)
 
 
 # Nets with things of their own ------------------------------------------------------------------
@@ -409,7 +426,8 @@ def test_a_module_defined_in_main(tmp_path, n_jobs):
             again = cross_validate(clf, X, y, **options)
             assert not any(fitted.report_.dense_trained for fitted in again["estimator"])
             net.fit(X, y.astype("int64"))
-            search = GridSearchCV(clf, {{"compressor__prune__sparsity": [0.2, 0.5]}}, n_jobs={n_jobs})
+            grid = {{"compressor__prune__sparsity": [0.2, 0.5]}}
+            search = GridSearchCV(clf, grid, n_jobs={n_jobs})
             assert search.fit(X, y).best_score_ > 0.8
             frozen = CompressedClassifier(FrozenEstimator(net), steps)
             done = cross_validate(frozen, X, y, **options)

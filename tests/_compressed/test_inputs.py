@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.helper import SliceDict
 from torch import nn
@@ -249,6 +251,16 @@ def test_logits_where_skorch_takes_probabilities(digits):
         compressed(net).fit(*digits)
 
 
+def test_a_width_that_does_not_fit_is_explained(digits):
+    X, y = digits
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
+        compressed().fit(X[:, :30], y)
+    assert "a single row: X of shape (1, 30), float32" in caught.value.__notes__[0]
+    with pytest.raises(RuntimeError) as caught:
+        compressed(make_classifier(Tokens)).fit(X, y % 3)
+    assert "dtype=None keeps whole numbers" in caught.value.__notes__[0]
+
+
 def test_too_few_outputs(digits):
     net = make_classifier(module__n_out=9)
     with pytest.raises(ValueError, match=r"\(1, 9\).*10 classes.*shape_params"):
@@ -262,6 +274,12 @@ def test_too_few_outputs(digits):
         ({"estimator": type(make_classifier())}, TypeError, "Got the class"),
         ({"estimator": make_classifier(MLP())}, ValueError, "instance"),
         ({"compressor": "prune"}, ValueError, "'compressor' parameter .* Got 'prune'"),
+        (
+            {"compressor": Pipeline([("prune", MagnitudePruner(0.5))], memory="cache")},
+            ValueError,
+            "memory='cache', which cannot cache nets",
+        ),
+        ({"compressor": Pipeline([("scale", StandardScaler())])}, TypeError, "steps for data"),
         ({"compressor": MagnitudePruner(2.0)}, ValueError, "'sparsity' parameter"),
         ({"shape_params": {"module__n_in": "width"}}, ValueError, "Got 'module__n_in': 'width'"),
         ({"shape_params": ["module__n_in"]}, ValueError, "'shape_params' parameter"),
@@ -277,8 +295,6 @@ def test_bad_parameters(digits, params, error, message):
 
 
 def test_bad_steps_are_refused_before_any_training(digits, monkeypatch):
-    from sklearn.pipeline import Pipeline
-
     def no_training(*args, **kwargs):
         raise AssertionError("trained")
 

@@ -236,6 +236,20 @@ def test_a_regressor_can_be_taught(diabetes):
     assert error < 0.1 * np.var(predict_raw(teacher, X))
 
 
+class OwnLoss(NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, **kwargs):
+        return super().get_loss(y_pred, y_true, **kwargs) * 0
+
+
+def test_an_own_loss_stays_in_play(digits, teacher):
+    net = OwnLoss(MLP, criterion=nn.CrossEntropyLoss, verbose=0, train_split=None, lr=0.5)
+    before = weights_of(trained(digits, net, max_epochs=1))
+    # Alone it has no gradient; all that moves the net is the teacher.
+    assert torch.equal(weights_of(trained(digits, net, max_epochs=1)), before)
+    trained(digits, net, max_epochs=1, teacher=Teacher(teacher, 0.5, 2.0))
+    assert not torch.equal(weights_of(net), before)
+
+
 def test_a_criterion_without_a_teachers_term():
     net = make_classifier(criterion=nn.MultiMarginLoss)
     with pytest.raises(ValueError, match=r"needs a criterion.*MultiMarginLoss.*alpha=0"):

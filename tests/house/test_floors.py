@@ -37,6 +37,7 @@ SAME_FLOOR = {
     ("base", "_store"),
     ("base", "_fingerprint"),
     ("_report", "_nets"),
+    ("_file", "_nets"),
     ("_nets", "_store"),
     ("_nets", "_fingerprint"),
     ("_pruning", "_fine_tuning"),

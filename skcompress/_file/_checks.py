@@ -1,0 +1,53 @@
+"""A file and the object given to `load` must be of one structure; what differs is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Names = tuple[str, ...]
+_HINT = "load needs an object that is built as the saved one was"
+
+
+def check_same(what: str, in_file: Any, given: Any) -> None:
+    """Raise ValueError if two descriptions of the same thing differ."""
+    if in_file != given:
+        raise ValueError(
+            f"{what} is {in_file!r:.200} in the file, but {given!r:.200} in the given object; "
+            f"{_HINT}"
+        )
+
+
+def check_layers(
+    in_file: Mapping[str, str], given: Mapping[str, str], *, with_settings: bool
+) -> None:
+    """Compare the layers of two nets by name, class and, if asked for, settings."""
+    missing, extra = [n for n in in_file if n not in given], [n for n in given if n not in in_file]
+    if missing or extra:
+        raise ValueError(
+            f"the layers {missing!r:.200} of the saved net are not in the net of the given object, "
+            f"and its layers {extra!r:.200} are not in the file; {_HINT}"
+        )
+    for name, text in in_file.items():
+        other = given[name]
+        if not with_settings:
+            text, other = text.partition("(")[0], other.partition("(")[0]
+        check_same(f"the layer {name!r}", text, other)
+
+
+def check_tensors(in_file: Mapping[Names, list[Any]], given: Mapping[Names, list[Any]]) -> None:
+    """Compare dtypes and shapes of the tensors of two nets, and which are the same tensor."""
+    ours = {tuple(sorted(names)): spec for names, spec in in_file.items()}
+    theirs = {tuple(sorted(names)): spec for names, spec in given.items()}
+    for names, (dtype, shape) in ours.items():
+        if names not in theirs:
+            raise ValueError(
+                f"the saved net has the tensor {' = '.join(names)!r:.200}, the net of the given "
+                f"object has not (or not tied in the same way); {_HINT}"
+            )
+        check_same(f"the tensor {names[0]!r}", [dtype, shape], theirs[names])
+    if more := [" = ".join(names) for names in theirs if names not in ours]:
+        raise ValueError(
+            f"the net of the given object has the tensors {more!r:.200}, which the saved net has "
+            f"not (or not tied in the same way); {_HINT}"
+        )

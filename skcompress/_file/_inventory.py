@@ -1,0 +1,106 @@
+"""What there is in a net: its layers, the tensors of its state, the weights stored as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from .._nets._copying import fit_parameters
+from ..nn.layers import PackedWeight, packed_weights
+from ._plain import NotPlainError
+
+_SETTINGS = ("predict_nonlinearity", "threshold")
+
+Names = tuple[str, ...]
+
+
+def parts(net: NeuralNet) -> list[tuple[str, nn.Module]]:
+    parts = [(name, getattr(net, name + "_")) for name in net._modules + net._criteria]
+    return [(name, part) for name, part in parts if isinstance(part, nn.Module)]
+
+
+def root(net: NeuralNet) -> nn.Module:
+    return nn.ModuleDict(dict(parts(net)))
+
+
+def _places(net: NeuralNet) -> Iterator[tuple[str, PackedWeight]]:
+    for name, layer in root(net).named_modules(remove_duplicate=False):
+        for attr, packed in packed_weights(layer).items():
+            yield f"{name}.{attr}", packed
+
+
+def coded(net: NeuralNet) -> dict[Names, PackedWeight]:
+    """Weights stored as codes, by all names that each has."""
+    names: dict[int, list[str]] = {}
+    objects = {}
+    for name, packed in _places(net):
+        names.setdefault(id(packed), []).append(name)
+        objects[id(packed)] = packed
+    return {tuple(names[key]): packed for key, packed in objects.items()}
+
+
+def tensors(net: NeuralNet) -> dict[Names, Tensor]:
+    """All other tensors of the state, by all names that each has."""
+    inside = tuple(f"{name}_codes." for name, _ in _places(net))
+    names: dict[int, list[str]] = {}
+    objects = {}
+    for part_name, part in parts(net):
+        for key, value in part.state_dict(keep_vars=True).items():
+            name = f"{part_name}.{key}"
+            if inside and name.startswith(inside):
+                continue
+            if not isinstance(value, Tensor):
+                raise NotPlainError(f"its state {name!r} is a {type(value).__name__}, not a tensor")
+            names.setdefault(id(value), []).append(name)
+            objects[id(value)] = value
+    return {tuple(names[key]): value for key, value in objects.items()}
+
+
+def layers(net: NeuralNet) -> dict[str, str]:
+    """Class of every layer by name, with its settings where it is one of torch's."""
+    layers = {}
+    for part_name, part in parts(net):
+        for name, layer in part.named_modules():
+            if isinstance(layer, PackedWeight):
+                continue
+            own = getattr(type(layer), "_coded_base", type(layer))
+            text = own.__qualname__
+            # Dropout does nothing to predictions, and callbacks like to change it.
+            if own.__module__.startswith("torch.nn.") and "Dropout" not in text:
+                text = f"{text}({layer.extra_repr()})"
+            layers[".".join(filter(None, (part_name, name)))] = text
+    return layers
+
+
+def settings(net: NeuralNet) -> dict[str, Any]:
+    """What decides, beside the module, how outputs become predictions; only what is unusual."""
+    settings = {}
+    for name in _SETTINGS:
+        value = getattr(net, name, None)
+        if value is not None and value not in ("auto", 0.5):
+            known = isinstance(value, str | bool | int | float)
+            settings[name] = (
+                value if known else getattr(value, "__qualname__", type(value).__name__)
+            )
+    return settings
+
+
+def changed_params(net: NeuralNet, definition: NeuralNet) -> dict[str, Any]:
+    before, parts = fit_parameters(definition), (*net._modules, *net._criteria)
+    return {
+        name: value
+        for name, value in fit_parameters(net).items()
+        if name.partition("__")[0] in parts
+        and "__" in name
+        and type(value) in (str, int, float, bool)
+        and (name not in before or before[name] != value)
+    }
+
+
+def is_trained(stored: Tensor | PackedWeight) -> bool:
+    if isinstance(stored, PackedWeight):  # fixed-point codes have nothing that could be frozen
+        return all(parameter.requires_grad for parameter in stored.parameters())
+    return not isinstance(stored, nn.Parameter) or stored.requires_grad
