@@ -39,6 +39,7 @@ __all__ = [
     "cache",
     "display",
     "exceptions",
+    "io",
     "metrics",
     "model_selection",
 ]

@@ -216,20 +216,10 @@ def test_qualities_that_are_refused(quality, error, message):
         compression_scoring(quality)
 
 
-class SizedClassifier(CompressedClassifier):
-    """Has a size whether or not the estimators write one into their reports."""
-
-    def _fit(self, X, y, sample_weight):
-        super()._fit(X, y, sample_weight)
-        self.report_.setdefault("nbytes", 100 + 4 * self.report_.n_nonzero)
-        self.report_.setdefault("dense_nbytes", 100 + 4 * self.report_.dense_n_nonzero)
-        return self
-
-
 @pytest.mark.parametrize("routing", [False, True])
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_cross_validate(digits, n_jobs, routing):
-    net = SizedClassifier(make_classifier(max_epochs=1), MagnitudePruner(0.75), random_state=0)
+    net = CompressedClassifier(make_classifier(max_epochs=1), MagnitudePruner(0.75), random_state=0)
     model = make_pipeline(StandardScaler(), net)
     with sklearn.config_context(enable_metadata_routing=routing):
         scores = cross_validate(

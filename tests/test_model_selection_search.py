@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skcompress import MagnitudePruner, Quantizer
+from skcompress import CompressedClassifier, MagnitudePruner, Quantizer
 from skcompress.metrics import compression_scoring
 from skcompress.model_selection import (
     BestWithinBudget,
@@ -21,7 +21,6 @@ from skcompress.model_selection import (
     SmallestWithinOneSE,
 )
 from tests.nets import make_classifier
-from tests.test_metrics import SizedClassifier
 from tests.test_model_selection import (
     BUDGET,
     DROP,
@@ -43,7 +42,7 @@ GRID = [
 
 def model(memory=None):
     steps = [("prune", MagnitudePruner(0.5)), ("quantize", Quantizer())]
-    net = SizedClassifier(
+    net = CompressedClassifier(
         make_classifier(max_epochs=10), Pipeline(steps), memory=memory, random_state=0
     )
     return Pipeline([("scale", StandardScaler()), ("net", net)])

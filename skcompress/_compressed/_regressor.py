@@ -52,8 +52,11 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
         The fitted compressor.
     report_ : Bunch
         ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_``
-        twins, ``history`` (a dict for each epoch of each stage), ``dense_trained``
-        (whether this fit trained the dense net; False: it was in `memory`).
+        twins, ``nbytes`` (size of the file that :func:`skcompress.io.save` writes of
+        this estimator; None if it cannot be saved) and ``dense_nbytes`` (the same if
+        its net were the dense one), ``history`` (a dict for each epoch of each
+        stage), ``dense_trained`` (whether this fit trained the dense net; False: it
+        was in `memory`).
     n_features_in_ : int
         Length of the second axis of X. Not set for dict inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)

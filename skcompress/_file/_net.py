@@ -49,6 +49,7 @@ from ._plain import from_plain, to_plain
 # Smaller tensors of one dtype are coded together: alone, each would need a table of its own.
 _POOLED = 4096
 _LABELS = "classes_inferred_"
+_NOT_MODULES = {*NeuralNet.prefixes_, "optimizer"}
 
 Code = dict[str, Any]
 Spec = list[Any]  # dtype, shape
@@ -147,13 +148,10 @@ def _blank(header: Mapping[str, Any], definition: NeuralNet, streams: Reader) ->
     """An untrained net of the recorded sizes; the global random states stay as they are."""
     net = clone(definition)
     params = header["params"]
-    parts_of_net = (*net._modules, *net._criteria)
     for name, value in params.items():
-        if (
-            name.partition("__")[0] not in parts_of_net
-            or "__" not in name
-            or type(value) not in (str, int, float, bool)
-        ):
+        prefix = name.partition("__")[0]
+        known = hasattr(net, prefix) and prefix not in _NOT_MODULES and "__" in name
+        if not known or type(value) not in (str, int, float, bool):
             raise ValueError(f"it sets the parameter {name!r:.80} of the net to {value!r:.80}")
     if not params:
         with seeded(0, net.device), quiet(net):

@@ -94,7 +94,7 @@ def estimator_to_header(
     net = dense_net if dense_net is not None else estimator.net_
     facts = {
         name: to_plain(getattr(estimator, name), streams, f"the attribute {name!r}")
-        for name in _FACTS
+        for name in sorted(_FACTS)  # as the header sorts them
         if name in vars(estimator)
     }
     report = {
@@ -244,7 +244,7 @@ def _step_to_header(step: Any, streams: list[Coding], where: str) -> dict[str, A
     check_is_fitted(step)
     own = step.get_params(deep=False)
     state = {}
-    for key, value in vars(step).items():
+    for key, value in sorted(vars(step).items()):  # as the header sorts them
         if key not in own and key not in _NOT_LEARNED:
             _check_attribute(step, key)
             where = f"{name} cannot be stored: its attribute {key!r}"
