@@ -165,7 +165,8 @@ for i in np.argsort(-n_bytes, kind="stable"):
         f"{names[i]:24} {accuracy[:, i].mean():8.3f} "
         f"{difference[:, i].mean():+9.3f} ± {error[i]:.3f} "
         f"{results['mean_test_sparsity'][i]:6.0%} {-results['mean_test_neg_macs'][i]:6.0f} "
-        f"{results['mean_test_n_params'][i]:6.0f} {n_bytes[i]:6.0f} {n_bytes[i] / n_bytes[dense]:8.3f}"
+        f"{results['mean_test_n_params'][i]:6.0f} {n_bytes[i]:6.0f} "
+        f"{n_bytes[i] / n_bytes[dense]:8.3f}"
     )
 
 n_dense = int(per_fold("dense_trained").sum()) + search.best_estimator_["net"].report_.dense_trained

@@ -88,7 +88,7 @@ def test_what_the_helpers_leave_alone_loads(good, loaded):
     np.testing.assert_array_equal(model.predict_proba(X), loaded(good).predict_proba(X))
 
 
-def refused(loaded, data, message="", into=None):
+def refused(loaded, data, message="cannot be loaded", into=None):
     with pytest.raises(FileFormatError, match=message) as error:
         loaded(data, into)
     assert len(str(error.value)) < 1000
@@ -161,7 +161,7 @@ CHANGES = [
     (put(*NET, "params", {"module__n_hidden": 10**12}), "cannot be made with its parameters"),
     (put(*NET, "params", {"module__n_hidden": -1}), "cannot be made with its parameters"),
     (put(*NET, "params", {"module__n_hidden": 1 << 25}), "cannot be made with its parameters"),
-    (put(*NET, "params", {"module__n_hidden": 33}), "the tensor 'module.hidden.weight'|n_hidden"),
+    (put(*NET, "params", {"module__n_hidden": 33}), "'module.hidden' is .*out_features=32.* out_features=33"),
     (put(*NET, "params", {"module__nothing": 1}), "cannot be made"),
     (put(*NET, "params", {"callbacks__x": 1}), "sets the parameter 'callbacks__x'"),
     (put(*NET, "params", {"iterator_train__num_workers": 1}), "sets the parameter"),
@@ -274,7 +274,7 @@ class Functional(MLP):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (make_classifier(module__n_hidden=31), "'module.hidden' is .*out_features=32.* 31"),
+        (make_classifier(module__n_hidden=31), "'module.hidden' is .*out_features=32.* out_features=31"),
         (make_classifier(Wider), "the layer 'module' is 'MLP' in the file, but 'Wider'"),
         (make_classifier(criterion=type("Loss", (), {})), "cannot be loaded"),
     ],
@@ -369,14 +369,11 @@ def check_mutations(data, into, loaded, n, seed):
 
 
 def test_two_thousand_mutated_files(good, good_pipeline, loaded):
-    tracemalloc.start()
-    outcomes = check_mutations(good, build(), loaded, 1000, seed=0)
-    assert outcomes["refused"] > 900
-    outcomes = check_mutations(good_pipeline, build_pipeline(), loaded, 1000, seed=1)
-    assert outcomes["refused"] > 900
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 50 << 20
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed, (data, into) in enumerate([(good, build()), (good_pipeline, build_pipeline())]):
+        outcomes = check_mutations(data, into, loaded, 1000, seed)
+        assert outcomes["refused"] > 10 * outcomes["loaded"] > 0  # a report may say anything
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 100_000  # KiB
 
 
 @pytest.mark.slow
