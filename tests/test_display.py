@@ -272,6 +272,7 @@ def test_ticks_are_few_and_round(ratio):
         if low <= place <= high
     ]
     assert 2 <= len(boxes) <= 9
+    assert len(display.ax_.get_xticks(minor=True)) == 0
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 

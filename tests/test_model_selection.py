@@ -287,6 +287,15 @@ def test_rows_that_are_not_finite_are_skipped(rule):
 
 
 @all_rules
+def test_scores_at_the_end_of_floats(rule):
+    results = sweep([[1e308, -1e308], [-1e308, 1e308], [1e308, 1e308]], [400, 300, 200])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rule(results) in (0, 1, 2)
+        assert len(rule.table(results)) == 3
+
+
+@all_rules
 def test_a_dense_candidate_that_failed_is_no_reference(rule):
     results = sweep([[NAN, 0.99], [0.9, 0.92], [0.9, 0.92]], [400, 300, 200])
     assert rule(results) == 2

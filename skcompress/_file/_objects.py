@@ -39,6 +39,7 @@ _REPORTED = (
 _NOT_LEARNED = {"_sklearn_output_config"}
 _NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
 _WIDEST = 1 << 22  # an input that is tried out
+_PROBED = 8
 _SIZE = 8
 
 
@@ -110,7 +111,7 @@ def estimator_to_header(
         "facts": facts,
         "report": {name: to_plain(value, streams, name) for name, value in report.items()},
         "net": net_to_header(net, _definition(estimator), streams, level),
-        "probe": _try_out(net, vars(estimator)) is not None,
+        "probe": _probe(_try_out(net, vars(estimator))),
     }
 
 
@@ -170,10 +171,8 @@ def _estimator_from_header(
     _check_facts(facts, obj)
     _check_report(report)
     net = net_from_header(header["net"], _definition(obj), streams, same_torch=same_torch)
-    if header["probe"] is not False:
-        output = _try_out(net, facts)
-        if output is None or output.size != facts["_n_features_out"]:
-            raise ValueError("what it says of inputs and outputs does not fit its net")
+    if header["probe"] is not None:
+        _check_probe(header["probe"], _try_out(net, facts), facts["_n_features_out"])
     report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes or None)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
@@ -215,17 +214,39 @@ def _check_report(report: dict[str, Any]) -> None:
 
 
 def _try_out(net: NeuralNet, facts: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the outputs for a row of zeros, or None where the net takes no such row."""
+    """Return the outputs for a made-up row, or None where the net takes no such row."""
     n_features = facts.get("n_features_in_")
     if n_features is None or n_features > _WIDEST:
         return None
-    row = np.zeros((1, n_features), facts["_kinds"][""])
+    kind = facts["_kinds"][""]
+    # Of ids only 0 is known to be one.
+    row = np.arange(n_features) * 37 % 64 / 64 if kind == np.float32 else np.zeros(n_features)
     try:
         with seeded(0, net.device):
-            output = predict_raw(net, row)
+            output = predict_raw(net, row.astype(kind)[None]).reshape(-1)
     except Exception:  # whatever a module does with a row that is none of its own
         return None
     return output if np.isfinite(output).all() else None
+
+
+def _probe(output: np.ndarray | None) -> list[float] | None:
+    """Return a few of the outputs, rounded: what shows that another net computes something else."""
+    if output is None:
+        return None
+    return [float(f"{value:.3g}") for value in output[:_PROBED].astype(np.float64)]
+
+
+def _check_probe(probe: list[float], output: np.ndarray | None, n_outputs: int) -> None:
+    if output is None or output.size != n_outputs or len(probe) != min(n_outputs, _PROBED):
+        raise ValueError("what it says of inputs and outputs does not fit its net")
+    expected = np.array(probe, dtype=np.float64)
+    # Other processors round otherwise; another `forward` is another thing.
+    if np.abs(output[:_PROBED] - expected).max() > 0.05 * np.abs(expected).max() + 1e-4:
+        raise ValueError(
+            f"the net of the given object puts out {_probe(output)!r} for a made-up row, the saved "
+            f"one {probe!r:.200}, so that its `forward` or what its layers keep outside of the "
+            "state_dict is not the same"
+        )
 
 
 # Other steps of a Pipeline
@@ -242,6 +263,8 @@ def _step_to_header(step: Any, streams: list[Coding], where: str) -> dict[str, A
     if not isinstance(step, BaseEstimator):
         raise NotPlainError(f"{name} is not a scikit-learn estimator")
     check_is_fitted(step)
+    if len(step.get_params(deep=True)) > len(step.get_params(deep=False)):
+        raise NotPlainError(f"{name} cannot be stored: it has estimators inside")
     own = step.get_params(deep=False)
     state = {}
     for key, value in sorted(vars(step).items()):  # as the header sorts them

@@ -170,7 +170,7 @@ class ParetoDisplay:
         reference = candidates.reference()
         n_splits = candidates.quality.shape[1]
         sign = 1.0 if cost.startswith("neg_") else -1.0
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             display = cls(
                 cost=sign * candidates.cost.mean(axis=1),
                 quality=candidates.quality.mean(axis=1),

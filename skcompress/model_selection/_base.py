@@ -36,6 +36,11 @@ class Verdicts:
     notes: list[str] = field(default_factory=list)
 
 
+# Scores of failed fits are nan, and a rule that warns of that in the middle of an error filter
+# would lose the search.
+_quiet = np.errstate(invalid="ignore", over="ignore")
+
+
 class Rule(str, metaclass=ABCMeta):
     """Base of the rules: the name of the quality, callable on the results of a search.
 
@@ -75,6 +80,7 @@ class Rule(str, metaclass=ABCMeta):
             warnings.warn(f"{self!r}: {note}", UserWarning, stacklevel=2)
         return index
 
+    @_quiet
     def table(self, cv_results: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Explain the choice, candidate by candidate.
 
@@ -128,6 +134,7 @@ class Rule(str, metaclass=ABCMeta):
         """Return the positions from the one to choose first; the order is stable."""
         return np.lexsort((-quality, cost))
 
+    @_quiet
     def _choose(self, cv_results: Mapping[str, Any]) -> tuple[int, Candidates, Verdicts]:
         cv_results = dict(cv_results)  # a DataFrame, too
         candidates = read_candidates(cv_results, self.quality, self.cost)
@@ -212,8 +219,7 @@ def is_single(candidates: Candidates) -> bool:
 
 def deviation(values: np.ndarray) -> np.ndarray:
     """Return the standard deviation over splits, with n - 1 below."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        result: np.ndarray = values.std(axis=-1, ddof=1)
+    result: np.ndarray = values.std(axis=-1, ddof=1)
     return result
 
 

@@ -300,14 +300,27 @@ def _code_positions(positions: Ints, n: int) -> Coding:
     codings = [_tagged(_MASK, mask)]
     if len(positions) < n // 2:
         gaps = np.diff(positions, prepend=-1) - 1
-        repeats = gaps // _ESCAPE + 1
-        symbols = np.full(int(repeats.sum()), _ESCAPE, np.uint8)
-        symbols[np.cumsum(repeats) - 1] = gaps % _ESCAPE
-        head = write_number(len(symbols))
-        code = huffman.Huffman(symbols)
-        stream = Coding(len(head) + code.size, lambda: head + code.write())
-        codings.append(_tagged(_GAPS, stream))
+        # Low bits of long gaps are as good as random, and a long table would be wasted on them.
+        most = max((n // max(len(positions), 1)).bit_length() - 1, 0)
+        codings += [_tagged(_GAPS, _code_gaps(gaps, low)) for low in sorted({0, most // 2, most})]
     return smallest(codings)
+
+
+def _code_gaps(gaps: Ints, low: int) -> Coding:
+    """Code the `low` lowest bits of gaps as they are, and what is above them by frequency."""
+    high = gaps >> low
+    repeats = high // _ESCAPE + 1
+    symbols = np.full(int(repeats.sum()), _ESCAPE, np.uint8)
+    symbols[np.cumsum(repeats) - 1] = high % _ESCAPE
+    head = bytes([low]) + write_number(len(gaps)) + write_number(len(symbols) - len(gaps))
+    code = huffman.Huffman(symbols)
+    n_low = (low * len(gaps) + 7) // 8
+
+    def write() -> bytes:
+        bits = gaps[:, None] >> np.arange(low) & 1
+        return head + np.packbits(bits.astype(bool), bitorder="little").tobytes() + code.write()
+
+    return Coding(len(head) + n_low + code.size, write)
 
 
 def _mask(positions: Ints, n: int) -> bytes:
@@ -328,13 +341,25 @@ def _read_positions(stream: bytes, n: int) -> Ints:
         return np.flatnonzero(bits[:n])
     if tag != _GAPS:
         raise ValueError(f"the coding {tag} of its positions is not known")
-    n_symbols = reader.number()
-    if n_symbols > n:  # each goes on by one position at least
+    return _read_gaps(reader, n)
+
+
+def _read_gaps(reader: Reader, n: int) -> Ints:
+    low, n_gaps, n_escapes = reader.byte(), reader.number(), reader.number()
+    # Each gap goes on by one position at least, each escape by 255.
+    if low > 32 or n_gaps + _ESCAPE * n_escapes > n:
         raise ValueError("it has more positions than places")
-    symbols = huffman.decode(bytes(reader.rest()), n_symbols)
+    packed = np.frombuffer(reader.take((low * n_gaps + 7) // 8), np.uint8)
+    bits = np.unpackbits(packed, count=low * n_gaps, bitorder="little").reshape(n_gaps, low)
+    symbols = huffman.decode(bytes(reader.rest()), n_gaps + n_escapes)
     is_gap = symbols != _ESCAPE
-    positions = np.cumsum(symbols.astype(np.int64) + is_gap)[is_gap] - 1
-    if n_symbols and (not is_gap[-1] or positions[-1] >= n):
+    if np.count_nonzero(is_gap) != n_gaps or (n_gaps and not is_gap[-1]):
+        raise ValueError("it has another number of positions than it says")
+    reached = np.cumsum(symbols.astype(np.int64))[is_gap]
+    high = np.diff(reached, prepend=0)
+    gaps = (high << low) + bits.astype(np.int64) @ (1 << np.arange(low))
+    positions = np.cumsum(gaps + 1) - 1
+    if n_gaps and positions[-1] >= n:
         raise ValueError("a position in it is beyond the end")
     return positions
 

@@ -51,7 +51,17 @@ _SLOWEST = 255
 # How far a context's probability moves to what has happened, by how often it was asked: about
 # 1 / n, so that it is the share of ones so far.
 _RATES = [2 * _ONE // (2 * n + 3) for n in range(_SLOWEST + 1)]
-_LEARNING_RATE = 6
+_LEARNING_RATE = 16
+
+
+def _share_classes() -> list[int]:
+    """Classes of shares of 256: 0 for none at all, then two for each doubling."""
+    lengths = [share.bit_length() for share in range(257)]
+    halves = [share >> max(n - 2, 0) & 1 for share, n in enumerate(lengths)]
+    return [1 if n < 2 else 2 * n - 3 + half for n, half in zip(lengths, halves, strict=True)]
+
+
+_SHARE_CLASSES = _share_classes()
 
 
 class _Model:
@@ -118,14 +128,8 @@ class _Encoder:
 
     def finish(self) -> bytes:
         """Return all bytes; the reader supplies zeros after them."""
-        # The shortest number between low and high that ends in zeros.
-        for n_bytes in range(1, 5):
-            step = 1 << (32 - 8 * n_bytes)
-            value = -(-self._low // step) * step
-            if value <= self._high:
-                self._out += value.to_bytes(4, "big")[:n_bytes]
-                break
-        return bytes(self._out).rstrip(b"\0")
+        # The highest bytes of low and high differ, so one byte and zeros lie between them.
+        return bytes([*self._out, (self._low + 0xFFFFFF) >> 24])
 
 
 class _Decoder:
@@ -150,8 +154,8 @@ class _Decoder:
         return bit
 
     def finish(self) -> None:
-        """Refuse a stream that goes on."""
-        if self._at - 4 > len(self._stream) or self._at + 4 < len(self._stream):
+        """Refuse a stream that is longer or shorter than its symbols."""
+        if len(self._stream) != self._at - 3:
             raise ValueError("its symbols do not end where it ends")
 
 
@@ -188,34 +192,47 @@ def decode(stream: bytes, shape: tuple[int, int], bits: int) -> Bytes:
 def _walk(coder: _Encoder | _Decoder, rows: list[list[int]], bits: int) -> None:
     """Send every symbol through the coder; of a decoder, `rows` receive the symbols."""
     n_columns = len(rows[0]) if rows else 0
-    zero = _Model([64, 32 * 16, 32 * 16], n_mixers=4)
+    zero = _Model([64, 32 * 16, 32 * 16, 16 * 16], n_mixers=4)
     value = _Model([1 << bits, 4 << bits, 4 << bits], n_mixers=bits)
     in_column, last_in_column = [0] * n_columns, [0] * n_columns
+    spans = [_age(j) for j in range(n_columns)]
     above = [0] * (n_columns + 2)
     for i, row in enumerate(rows):
-        in_row, last_in_row, left = 0, 0, 0
-        age = min(i, 15) if i < 16 else min(11 + i.bit_length(), 31)
+        in_row = last_in_row = left = 0
+        age = _age(i)
         current = [0] * (n_columns + 2)
-        for j in range(n_columns):
-            symbol = row[j]
+        for j, symbol in enumerate(row):
             beside = above[j] << 5 | above[j + 1] << 4 | above[j + 2] << 3 | left
-            span = j if j < 16 else min(11 + j.bit_length(), 31)
-            full = 16 * in_column[j] // (i + 1) if i >= 16 else in_column[j]
-            wide = 16 * in_row // (j + 1) if j >= 16 else in_row
-            contexts = (beside, age << 4 | min(full, 15), span << 4 | min(wide, 15))
+            column, so_far = _class(in_column[j], i), _class(in_row, j)
+            contexts = (
+                beside,
+                age << 4 | column,
+                spans[j] << 4 | so_far,
+                column << 4 | so_far,
+            )
             p, inputs = zero.predict(contexts, left & 3)
             occupied = coder.code(p, 1 if symbol else 0)
             zero.learn(contexts, left & 3, inputs, p, occupied)
             left = (left << 1 | occupied) & 7
             if occupied:
                 kinds = (last_in_column[j], last_in_row)
-                symbol = _code_value(coder, value, symbol - 1, bits, kinds) + 1
-                last_in_column[j] = last_in_row = min(symbol.bit_length() - 1, 3)
+                row[j] = _code_value(coder, value, symbol - 1, bits, kinds) + 1
+                last_in_column[j] = last_in_row = min(row[j].bit_length() - 1, 3)
                 in_column[j] += 1
                 in_row += 1
                 current[j + 1] = 1
-            row[j] = symbol
         above = current
+
+
+def _age(n: int) -> int:
+    return n if n < 16 else min(11 + n.bit_length(), 31)
+
+
+def _class(count: int, n: int) -> int:
+    """Return one of 16 classes of how many of `n` places were occupied."""
+    if n < 16:
+        return min(count, 15)
+    return _SHARE_CLASSES[(count << 8) // n] if count else 0
 
 
 def _code_value(

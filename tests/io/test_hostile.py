@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -161,7 +162,10 @@ CHANGES = [
     (put(*NET, "params", {"module__n_hidden": 10**12}), "cannot be made with its parameters"),
     (put(*NET, "params", {"module__n_hidden": -1}), "cannot be made with its parameters"),
     (put(*NET, "params", {"module__n_hidden": 1 << 25}), "cannot be made with its parameters"),
-    (put(*NET, "params", {"module__n_hidden": 33}), "'module.hidden' is .*out_features=32.* out_features=33"),
+    (
+        put(*NET, "params", {"module__n_hidden": 33}),
+        "'module.hidden' is .*out_features=32.* out_features=33",
+    ),
     (put(*NET, "params", {"module__nothing": 1}), "cannot be made"),
     (put(*NET, "params", {"callbacks__x": 1}), "sets the parameter 'callbacks__x'"),
     (put(*NET, "params", {"iterator_train__num_workers": 1}), "sets the parameter"),
@@ -217,7 +221,10 @@ CHANGES = [
     (put("object", "report", {}), "report"),
     (put("object", "report", "macs", {"d": []}), "report"),
     (put("object", "report", "nbytes", 3), "report"),
-    (put("object", "probe", 1), "fit"),
+    (put("object", "probe", 1), "cannot be loaded"),
+    (put("object", "probe", []), "does not fit its net"),
+    (put("object", "probe", [1e9] * 8), "puts out"),
+    (put("object", "probe", ["a"] * 8), "cannot be loaded"),
     (put("made_with", {}), "torch"),
     (put("object", []), "cannot be loaded"),
 ]
@@ -225,9 +232,6 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "message"), CHANGES)
 def test_headers_that_say_what_is_not_so(good, loaded, change, message):
-    if message == "fit":  # stands for true, which it was
-        assert np.isfinite(loaded(with_header(good, change)).predict_proba(X)).all()
-        return
     tracemalloc.start()
     refused(loaded, with_header(good, change), message)
     peak = tracemalloc.get_traced_memory()[1]
@@ -265,16 +269,21 @@ class Wider(MLP):
     pass
 
 
-class Functional(MLP):
-    def __init__(self, **sizes):
-        super().__init__(**sizes)
-        self.more = self.act
+def test_another_forward(good, loaded, monkeypatch):
+    def forward(self, X):
+        return self.out(torch.tanh(self.hidden(X)))
+
+    monkeypatch.setattr(MLP, "forward", forward)
+    refused(loaded, good, "puts out .* for a made-up row, the saved one")
 
 
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (make_classifier(module__n_hidden=31), "'module.hidden' is .*out_features=32.* out_features=31"),
+        (
+            make_classifier(module__n_hidden=31),
+            "'module.hidden' is .*out_features=32.* out_features=31",
+        ),
         (make_classifier(Wider), "the layer 'module' is 'MLP' in the file, but 'Wider'"),
         (make_classifier(criterion=type("Loss", (), {})), "cannot be loaded"),
     ],
@@ -372,7 +381,7 @@ def test_two_thousand_mutated_files(good, good_pipeline, loaded):
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed, (data, into) in enumerate([(good, build()), (good_pipeline, build_pipeline())]):
         outcomes = check_mutations(data, into, loaded, 1000, seed)
-        assert outcomes["refused"] > 10 * outcomes["loaded"] > 0  # a report may say anything
+        assert outcomes["refused"] > 5 * outcomes["loaded"] > 0  # a report may say anything
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 100_000  # KiB
 
 

@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any
 
 from .._nets import takes_sample_weight
+from ._base import definition_of
 
 
 class OptionalSampleWeight:
@@ -22,7 +23,7 @@ class OptionalSampleWeight:
     Parameters
     ----------
     method : callable
-        ``fit(self, X, y, sample_weight=None)``.
+        ``fit(self, X, y, ..., sample_weight=None)``.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -33,14 +34,9 @@ class OptionalSampleWeight:
         if instance is None:
             return self.method
         bound = MethodType(self.method, instance)
-        if takes_sample_weight(_net_of(instance)):
+        if takes_sample_weight(definition_of(instance)):
             return bound
         return _without_weight(bound)
-
-
-def _net_of(estimator: Any) -> Any:
-    inner = getattr(estimator, "estimator", None)
-    return getattr(inner, "estimator", inner)  # FrozenEstimator holds its own
 
 
 def _without_weight(bound: MethodType) -> Callable[..., Any]:
@@ -48,14 +44,15 @@ def _without_weight(bound: MethodType) -> Callable[..., Any]:
     shown = [p for p in signature.parameters.values() if p.name != "sample_weight"]
 
     @functools.wraps(bound)
-    def fit(X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        if sample_weight is not None:
+    def fit(X: Any, y: Any = None, *args: Any, **params: Any) -> Any:
+        given = signature.bind(X, y, *args, **params).arguments
+        if given.pop("sample_weight", None) is not None:
             raise TypeError(
                 f"{type(bound.__self__).__name__}.fit got sample_weight, but its net cannot use "
                 "it. Name `sample_weight` in the module's forward, or put "
                 "skcompress.SampleWeightMixin before the net's class."
             )
-        return bound(X, y)
+        return bound(**given)
 
     fit.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     return fit

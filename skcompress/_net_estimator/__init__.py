@@ -1,0 +1,48 @@
+"""What every estimator around a net does: check the rows, train once per key, predict, pickle.
+
+The families differ in how their net comes about; a family writes that and nothing else.
+"""
+
+from ._base import BaseNetEstimator, NetMaker, as_columns, definition_of, task_of
+from ._classes import NetClassifierMixin, classes_of_outputs
+from ._data import check_same_kind, check_X, kinds_of, n_rows, stack_rows, take_rows
+from ._signature import OptionalSampleWeight
+from ._training import (
+    Dense,
+    Fold,
+    blank_net,
+    data_for_steps,
+    explained,
+    identity_of,
+    start_fold,
+    train_once,
+    try_out,
+)
+from ._values import NetRegressorMixin
+
+__all__ = [
+    "BaseNetEstimator",
+    "Dense",
+    "Fold",
+    "NetClassifierMixin",
+    "NetMaker",
+    "NetRegressorMixin",
+    "OptionalSampleWeight",
+    "as_columns",
+    "blank_net",
+    "check_X",
+    "check_same_kind",
+    "classes_of_outputs",
+    "data_for_steps",
+    "definition_of",
+    "explained",
+    "identity_of",
+    "kinds_of",
+    "n_rows",
+    "stack_rows",
+    "start_fold",
+    "take_rows",
+    "task_of",
+    "train_once",
+    "try_out",
+]

@@ -1,0 +1,24 @@
+"""Which units of a net can be removed, found by watching it run.
+
+A *unit* is a neuron, channel, recurrent unit or attention head: rows of the layers that make it,
+entries of biases and norm layers that belong to it, columns of the layers that read it. `trace`
+finds them; what it cannot follow it protects, with the reason. Whether it was right is not a
+matter of trust: `skcompress.nn.surgery` proves each removal.
+"""
+
+from skcompress.nn.graph._groups import Graph, Group, Kept, Protected
+from skcompress.nn.graph._labels import AxisKey
+from skcompress.nn.graph._tracer import Inputs, TraceError, copy_module, plain_copy, trace
+
+__all__ = [
+    "AxisKey",
+    "Graph",
+    "Group",
+    "Inputs",
+    "Kept",
+    "Protected",
+    "TraceError",
+    "copy_module",
+    "plain_copy",
+    "trace",
+]

@@ -1,0 +1,342 @@
+"""How units pass through operations that are no layers: elementwise, moves, reductions, products.
+
+A rule is told one call of an operation (`Call`) and what it returned. It reads the labels of the
+arguments, says which of them have to be the same, and puts labels over the result. An operation
+without a rule protects whatever flows into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from skcompress.nn.graph._labels import FIXED, WILD, Labels
+from skcompress.nn.graph._shadows import Shadow, Shadows
+
+__all__ = ["RULES", "Call", "Rule", "labels_of", "merge_along", "protect_all", "rule"]
+
+
+@dataclass
+class Call:
+    """One call of an operation.
+
+    Attributes
+    ----------
+    func : torch._ops.OpOverload
+        What was called.
+    args : dict of str to object
+        All arguments by their names in the schema.
+    out : object
+        What it returned.
+    labels, shadows
+        Of the trace.
+    where : str
+        The operation and the layer it stands in, for reasons.
+    """
+
+    func: Any
+    args: dict[str, Any]
+    out: Any
+    labels: Labels
+    shadows: Shadows
+    where: str
+
+    def shadow(self, name: str) -> Shadow | None:
+        """Labels of an argument."""
+        value = self.args.get(name)
+        return self.shadows.get(value) if isinstance(value, Tensor) else None
+
+    def single(self, name: str) -> Tensor | None:
+        """Labels of an argument as those of an activation: one for each element."""
+        value = self.args.get(name)
+        return None if value is None else labels_of(self, value)
+
+    def put(self, labels: Tensor | None, out: Any = None) -> None:
+        """Put labels over the result, or over one of several."""
+        out = self.out if out is None else out
+        if labels is None:
+            self.shadows.clear(out)
+        else:
+            self.shadows.set(out, Shadow([labels.expand(out.shape)]))
+
+
+Rule = Callable[[Call], None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operations, by their names without overload and final underscore."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
+    """Labels of a tensor, one for each element; a weight's axes are protected instead."""
+    shadow = call.shadows.get(tensor)
+    if shadow is None:
+        return None
+    if len(shadow.labels) == 1:
+        return shadow.labels[0]
+    for labels in shadow.labels:
+        call.labels.protect(labels, f"a weight is used in {call.where}")
+    return None
+
+
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """Every tensor among arguments, those in lists too."""
+    return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]
+
+
+def protect_all(call: Call) -> None:
+    """What an unknown operation does: all that flows into it stays, what comes out is fixed."""
+    for tensor in tensors_in(call.args.values()):
+        shadow = call.shadows.get(tensor)
+        for labels in shadow.labels if shadow is not None else ():
+            call.labels.protect(labels, f"it flows into {call.where}")
+    for tensor in tensors_in([call.out]):
+        call.shadows.clear(tensor)
+
+
+def varies(labels: Tensor, axis: int) -> bool:
+    """Whether units differ along an axis."""
+    first = labels.amax(axis, keepdim=True)
+    return bool(((labels != first) & (labels != WILD)).any())
+
+
+def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> Tensor:
+    """Demand that a unit fills all places along some axes; return labels with these of length 1."""
+    axes = [axis % labels.dim() for axis in axes] if labels.dim() else []
+    if not axes or labels.numel() == 0:
+        return labels
+    one = labels.amax(axes, keepdim=True)
+    call.labels.unify(labels, one.expand_as(labels), what, merging=False)
+    return one
+
+
+# --- elementwise -------------------------------------------------------------------------------
+
+
+@rule(
+    *("add", "clone", "_to_copy", "hardswish", "_prelu_kernel", "elu", "celu", "selu"),
+    *("hardtanh", "hardsigmoid", "leaky_relu", "softplus", "mish", "silu", "gelu"),
+    *("masked_fill", "log_sigmoid_forward", "tril", "triu", "lift_fresh_copy"),
+)
+def elementwise(call: Call) -> None:
+    """Same place, same unit: what meets in one element is coupled."""
+    tensors = [t for t in tensors_in(call.args.values()) if t.numel() > 1]
+    out = call.out[0] if isinstance(call.out, tuple) else call.out
+    known = [(t, s) for t in tensors if (s := call.shadows.get(t)) is not None]
+    if not known:
+        return call.shadows.clear(out)
+    if all(s.is_parameter and len(s.labels) > 1 for _, s in known):
+        return _weights_only(call, tensors, [s for _, s in known])
+    flat = [(t, s.labels[0]) for t, s in known if len(s.labels) == 1]
+    result = _meet(call, flat, out)
+    for tensor, shadow in known:
+        if len(shadow.labels) > 1:
+            _meet_weight(call, result, tensor, shadow)
+    for tensor in tensors:
+        if call.shadows.get(tensor) is None:
+            _meet_fixed(call, result, tensor)
+    return call.put(result, out)
+
+
+def _meet(call: Call, flat: list[tuple[Tensor, Tensor]], out: Tensor) -> Tensor:
+    """Couple activations with each other; return the labels of the result."""
+    result = torch.full(out.shape, WILD)
+    # Widest first: what is broadcast along another's units is a factor common to them all.
+    for tensor, labels in sorted(flat, key=lambda pair: -pair[0].numel()):
+        wide = labels.expand(out.shape)
+        if any(varies(result, axis) for axis in _broadcast_axes(tensor, out)):
+            call.labels.protect(labels, f"one value serves several units in {call.where}")
+            continue
+        call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
+        result = torch.maximum(result, wide)
+    return result
+
+
+def _broadcast_axes(tensor: Tensor, out: Tensor) -> list[int]:
+    shape = [1] * (out.dim() - tensor.dim()) + list(tensor.shape)
+    return [axis for axis, size in enumerate(shape) if size == 1 and out.shape[axis] > 1]
+
+
+def _meet_fixed(call: Call, result: Tensor, tensor: Tensor) -> None:
+    """Units along an axis that also a fixed tensor has cannot go: its width would not fit."""
+    narrow = _broadcast_axes(tensor, result)
+    for axis in range(result.dim()):
+        if axis not in narrow and result.shape[axis] > 1 and varies(result, axis):
+            call.labels.protect(result, f"it meets values that stay in {call.where}")
+            result.clamp_(max=FIXED)
+
+
+def _meet_weight(call: Call, result: Tensor, tensor: Tensor, shadow: Shadow) -> None:
+    """Couple a parameter with several axes to the units along one of them."""
+    met = False
+    for labels in shadow.labels:
+        wide = labels.expand(result.shape)
+        if not met and _is_one_to_one(result, wide):
+            call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
+            met = True
+        else:
+            call.labels.protect(labels, f"it is used beside units in {call.where}")
+    if not met:
+        _meet_fixed(call, result, tensor)
+
+
+def _is_one_to_one(a: Tensor, b: Tensor) -> bool:
+    if bool((a <= FIXED).any()):
+        return False
+    pairs = len(torch.unique(torch.stack([a.reshape(-1), b.reshape(-1)]), dim=1)[0])
+    return pairs == len(torch.unique(a)) == len(torch.unique(b))
+
+
+def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> None:
+    """Weights combined before use, such as a weight times its mask: axis meets axis."""
+    first = shadows[0]
+    same = len(tensors) == len(shadows) and all(t.shape == call.out.shape for t in tensors)
+    if call.func._schema.is_mutable or not same:
+        return protect_all(call)
+    for other in shadows[1:]:
+        for a, b in zip(first.labels, other.labels, strict=True):
+            call.labels.unify(a, b, f"it meets values that stay in {call.where}")
+    return call.shadows.set(call.out, first)
+
+
+@rule("zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones")
+@rule("new_full", "zero", "fill")
+def constant(call: Call) -> None:
+    """A constant fits whatever it meets; its width is a matter of the proof."""
+    call.put(torch.tensor(WILD))
+
+
+# --- moves -------------------------------------------------------------------------------------
+
+
+@rule(
+    *("cat", "stack", "index", "index_select", "repeat", "roll", "flip", "rot90"),
+    *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes", "split_with_sizes_copy"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("unfold_copy", "expand_copy", "permute_copy", "select_scatter", "slice_scatter"),
+    *("gather", "constant_pad_nd", "take_along_dim", "_reshape_copy", "view_copy"),
+)
+def move(call: Call) -> None:
+    """What only moves values is done to their labels, too."""
+    moved = [name for name in ("self", "tensors", "input", "src") if name in call.args]
+    tensors = tensors_in(call.args[name] for name in moved)
+    for other in tensors_in(v for name, v in call.args.items() if name not in moved):
+        if (labels := labels_of(call, other)) is not None:
+            call.labels.protect(labels, f"it says what is moved in {call.where}")
+    shadows = [call.shadows.get(t) for t in tensors]
+    channels = {len(s.labels) for s in shadows if s is not None}
+    if channels == {1}:
+        return _move_one(call, moved, 0)
+    if len(tensors) != 1 or shadows[0] is None:
+        return protect_all(call)
+    if not isinstance(call.out, Tensor):
+        outs = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+        for number, out in enumerate(call.out):
+            call.shadows.set(out, Shadow([part[number] for part in outs], is_parameter=True))
+        return None
+    labels = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+    return call.shadows.set(call.out, Shadow(labels, is_parameter=True))
+
+
+def _move_one(call: Call, moved: list[str], channel: int) -> None:
+    result = _moved(call, moved, channel)
+    if isinstance(call.out, Tensor):
+        return call.put(result)
+    for out, labels in zip(call.out, result, strict=True):
+        call.put(labels, out)
+    return None
+
+
+def _moved(call: Call, moved: list[str], channel: int) -> Any:
+    def labels_for(tensor: Tensor) -> Tensor:
+        shadow = call.shadows.get(tensor)
+        if shadow is None:
+            return torch.full(tensor.shape, FIXED)
+        return shadow.labels[channel].contiguous()
+
+    args = dict(call.args)
+    for name in moved:
+        args[name] = tree_map_only(Tensor, labels_for, args[name])
+    if "value" in args and not isinstance(args["value"], Tensor):
+        args["value"] = WILD  # what padding puts there
+    return call.func(**args)
+
+
+@rule("index_put")
+def write(call: Call) -> None:
+    """Values written into places of another tensor are of the units that these have."""
+    own, values = call.args["self"], call.args["values"]
+    for index in tensors_in(call.args["indices"]):
+        if (labels := labels_of(call, index)) is not None:
+            call.labels.protect(labels, f"it says what is written in {call.where}")
+    before, new = labels_of(call, own), labels_of(call, values)
+    before = torch.full(own.shape, FIXED) if before is None else before.clone()
+    new = torch.full(values.shape, FIXED) if new is None else new
+    index = tuple(slice(None) if i is None else i for i in call.args["indices"])
+    current = before[index]
+    new = new.expand_as(current)
+    call.labels.unify(current, new, f"it meets values that stay in {call.where}")
+    before[index] = torch.maximum(current, new)
+    call.put(before)
+
+
+# --- reductions and other operations along axes -------------------------------------------------
+
+
+def _axes(call: Call, labels: Tensor) -> list[int]:
+    dims = call.args.get("dim")
+    if dims is None or dims == []:
+        return list(range(labels.dim()))
+    return [dims] if isinstance(dims, int) else list(dims)
+
+
+@rule(
+    *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "logsumexp", "var_mean"),
+    *("any", "all", "linalg_vector_norm", "norm", "argmax", "argmin", "median"),
+)
+def reduce(call: Call) -> None:
+    """A reduction mixes what lies along its axes: one unit may, several must stay."""
+    if "other" in call.args:
+        return elementwise(call)
+    labels = call.single("self")
+    outs = tensors_in([call.out])
+    if labels is None:
+        return None
+    what = f"{call.where} mixes it with other units"
+    one = merge_along(call, labels, _axes(call, labels), what)
+    for out in outs:
+        call.put(one.reshape(out.shape), out)
+    return None
+
+
+@rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax")
+@rule("cummin", "sort")
+def along(call: Call) -> None:
+    """Like a reduction, but the axis stays."""
+    labels = call.single("self")
+    if labels is not None:
+        one = merge_along(call, labels, _axes(call, labels), f"{call.where} mixes it with others")
+        for out in tensors_in([call.out]):
+            call.put(one, out)
+
+
+@rule("glu")
+def glu(call: Call) -> None:
+    """One half of the channels gates the other."""
+    labels = call.single("self")
+    if labels is not None:
+        first, second = labels.chunk(2, call.args.get("dim", -1))
+        call.labels.unify(first, second, f"it meets values that stay in {call.where}")
+        call.put(torch.maximum(first, second))

@@ -1,0 +1,256 @@
+r"""The proof that units were removed rightly, made for every removal.
+
+Let a unit be *unread*: the columns that read it are zero. A net in which some units are unread
+computes the same whether they are there or not. So two nets are run on the same rows,
+
+- the dense one, its size unchanged, with the columns of the removed units set to zero,
+- the pruned one,
+
+and their outputs have to agree: in double precision within 1e-9 of the output's scale. (Nets
+that insist on single precision are compared within 5e-5.) If a row is left in that should be
+gone, a column map is off by one, a norm layer keeps another channel's statistics or takes
+statistics over units, or an operation was misunderstood, either the shapes do not fit or the
+outputs differ.
+
+Trained weights may hide a mistake: between weights that are zero nothing can be told apart. So
+the proof is made twice, with the weights as they are and with random ones in their place. It also
+demands that gradients reach the same parameters as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from skcompress.nn.graph._groups import Graph
+from skcompress.nn.graph._tracer import Inputs, copy_module, plain_copy
+from skcompress.nn.surgery import masked, shrink
+
+__all__ = ["ProofError", "provable", "prove"]
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
+
+
+class ProofError(ValueError):
+    """A pruned net does not compute what it should; the net it was made from is untouched."""
+
+
+def prove(
+    module: nn.Module, graph: Graph, removed: Sequence[int], calls: Sequence[Inputs]
+) -> nn.Module:
+    """Remove units, and prove that the result is the net without them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    graph : Graph
+        Of this module.
+    removed : sequence of int
+        Numbers of units.
+    calls : sequence of (args, kwargs)
+        Real inputs, of several batch sizes.
+
+    Returns
+    -------
+    torch.nn.Module
+        The pruned net.
+
+    Raises
+    ------
+    ProofError
+        If it is wrong, or does not run.
+
+    Examples
+    --------
+    >>> from skcompress.nn.graph import trace
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> calls = [((torch.randn(n, 4),), {}) for n in (1, 5)]
+    >>> graph = trace(net, calls)
+    >>> prove(net, graph, graph.groups[0].units[:2], calls)[0]
+    Linear(in_features=4, out_features=1, bias=True)
+    """
+    _compare(module, graph, removed, calls)
+    scrambled = _scrambled(module)
+    if _is_finite(scrambled, calls):
+        _compare(scrambled, graph, removed, calls)
+    pruned = shrink(module, graph.kept(removed))
+    _check_gradients(module, pruned, calls[-1])
+    return pruned
+
+
+def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: int = 0) -> Graph:
+    """Try to remove some units of every group; protect the groups where that is no net any more.
+
+    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows. Half of
+    the units of each group, drawn at random, are removed and the result is held to the proof.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    graph : Graph
+        Of this module.
+    calls : sequence of (args, kwargs)
+        Real inputs, of several batch sizes.
+    seed : int
+        Of the draw.
+
+    Examples
+    --------
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 8), nn.Linear(8, 2)
+    ...
+    ...     def forward(self, x):
+    ...         return self.c(self.b(self.a(x)).view(-1, 8))
+    >>> from skcompress.nn.graph import trace
+    >>> net, calls = Net(), [((torch.randn(n, 4),), {}) for n in (1, 5)]
+    >>> provable(net, trace(net, calls), calls)
+    Graph(1 group, 6 units)
+      a.weight: 6 units, followed by a.bias, read by b.weight
+      c.weight: 2 units stay: it is an output of the net
+      b.weight: 8 units stay: without half of them the net fails (RuntimeError: shape '[-1, 8]' ...
+    """
+    draw = torch.Generator().manual_seed(seed)
+    samples = [
+        [group.units[i] for i in torch.randperm(group.n_units, generator=draw)[: group.n_units // 2]]
+        for group in graph.groups
+    ]
+    admitted: list[int] = []
+    failed: dict[int, str] = {}
+
+    def admit(numbers: list[int]) -> None:
+        removed = [unit for n in (*admitted, *numbers) for unit in samples[n]]
+        try:
+            prove(module, graph, removed, calls)
+        except ProofError as error:
+            if len(numbers) == 1:
+                failed[numbers[0]] = f"without half of them the net fails ({error})"
+                return
+            half = len(numbers) // 2
+            admit(numbers[:half])
+            admit(numbers[half:])
+        else:
+            admitted.extend(numbers)
+
+    if graph.groups:
+        admit(list(range(len(graph.groups))))
+    return graph.protecting(failed)
+
+
+def _compare(
+    module: nn.Module, graph: Graph, removed: Sequence[int], calls: Sequence[Inputs]
+) -> None:
+    kept = graph.kept(removed)
+    for dtype in (torch.float64, torch.float32):
+        reference = masked(module, graph, removed).to(dtype)
+        try:
+            expected = [_outputs(reference, call, dtype) for call in calls]
+        except Exception as error:
+            if dtype == torch.float64:
+                continue
+            raise ProofError(f"{type(error).__name__}: {error}") from error
+        try:
+            pruned = shrink(module, kept).to(dtype)
+            got = [_outputs(pruned, call, dtype) for call in calls]
+        except Exception as error:
+            raise ProofError(f"{type(error).__name__}: {error}") from error
+        for one, other in zip(got, expected, strict=True):
+            _check_same(one, other, _TOLERANCE[dtype])
+        return
+
+
+def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
+    """Run a module in evaluation mode; chance is the same each time."""
+    args, kwargs = tree_map_only(
+        Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, call
+    )
+    module.eval()
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return module(*args, **kwargs)
+
+
+def _check_same(got: Any, expected: Any, tolerance: float) -> None:
+    got_leaves, got_spec = tree_flatten(got)
+    leaves, spec = tree_flatten(expected)
+    if got_spec != spec:
+        raise ProofError(f"it returns {got_spec}, not {spec}")
+    for one, other in zip(got_leaves, leaves, strict=True):
+        if not isinstance(other, Tensor):
+            if one != other:
+                raise ProofError(f"it returns {one!r}, not {other!r}")
+            continue
+        if one.shape != other.shape:
+            raise ProofError(f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}")
+        a, b = one.double(), other.double()
+        finite = b.isfinite()
+        if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
+            raise ProofError("other outputs are infinite or nan")
+        a, b = a[finite], b[finite]
+        if a.numel() == 0:
+            continue
+        error, scale = float((a - b).abs().max()), float(b.abs().max())
+        if not error <= tolerance * scale:
+            raise ProofError(f"its outputs are off by {error:.2g}, at a scale of {scale:.2g}")
+
+
+def _scrambled(module: nn.Module) -> nn.Module:
+    """Return a copy with random weights of about the size of the real ones, none of them zero."""
+    copied = plain_copy(module)
+    draw = torch.Generator().manual_seed(0)
+
+    def randomize(tensor: Tensor, low: float, high: float) -> None:
+        values = torch.rand(tensor.shape, generator=draw) * (high - low) + low
+        tensor.copy_(values.to(tensor))
+
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            if parameter.is_floating_point() and parameter.numel():
+                size = max(float(parameter.abs().max()), 0.1)
+                randomize(parameter, -size, size)
+        for layer in copied.modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
+                randomize(layer.running_var, 0.5, 1.5)
+                if layer.running_mean is not None:
+                    randomize(layer.running_mean, -0.5, 0.5)
+    return copied
+
+
+def _is_finite(module: nn.Module, calls: Sequence[Inputs]) -> bool:
+    """Whether a module with random weights can be compared at all."""
+    try:
+        leaves = tree_flatten(_outputs(copy_module(module), calls[-1], torch.float32))[0]
+    except Exception:
+        return False
+    return all(bool(t.isfinite().all()) for t in leaves if isinstance(t, Tensor))
+
+
+def _check_gradients(module: nn.Module, pruned: nn.Module, call: Inputs) -> None:
+    """Raise if gradients do not reach the parameters that they reach in the dense net."""
+    dense = _trained_by(copy_module(module), call)
+    if isinstance(dense, Exception):
+        return  # the net itself has no gradients
+    reached = _trained_by(copy_module(pruned), call)
+    if reached != dense:
+        raise ProofError(f"gradients reach {reached!r:.200}, not {dense!r:.200}")
+
+
+def _trained_by(module: nn.Module, call: Inputs) -> set[str] | Exception:
+    module.eval()
+    args, kwargs = call
+    try:
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            leaves = tree_flatten(module(*args, **kwargs))[0]
+            ends = [t for t in leaves if isinstance(t, Tensor) and t.requires_grad]
+            torch.stack([t.sum() for t in ends]).sum().backward()
+    except Exception as error:
+        return error
+    return {name for name, p in module.named_parameters() if p.grad is not None}
