@@ -188,7 +188,7 @@ print(f"Smallest shown to lose under a point:  {names[shown]}")
 # Size against accuracy
 # ---------------------
 
-display = ParetoDisplay.from_cv_results(search)
+display = ParetoDisplay.from_cv_results(search, min_quality=0.85)
 display.figure_.savefig("pareto.png", dpi=150, bbox_inches="tight")
 print("\nThe picture is in pareto.png")
 

@@ -13,9 +13,14 @@ return:
 >>> clf = CompressedClassifier(net, compressor, memory="cache", random_state=0)
 
 Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
+Taught by a larger model : :class:`DistilledClassifier`, :class:`DistilledRegressor`
 Steps : :class:`MagnitudePruner`, :class:`Quantizer`, :class:`FineTuner`
 Rows for a step used alone : :class:`TrainingData`
 Sample weights for any net : :class:`SampleWeightMixin`
+Scores of size beside quality : :mod:`skcompress.metrics`
+Rules to choose by : :mod:`skcompress.model_selection`
+Plots : :mod:`skcompress.display`
+Files : :mod:`skcompress.io`
 Kept trainings : :mod:`skcompress.cache`
 A step of your own : :mod:`skcompress.base`
 """
@@ -30,6 +35,8 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CompressedClassifier",
     "CompressedRegressor",
+    "DistilledClassifier",
+    "DistilledRegressor",
     "FineTuner",
     "MagnitudePruner",
     "Quantizer",
@@ -49,6 +56,8 @@ __all__ = [
 _HOMES = {
     "CompressedClassifier": "_compressed",
     "CompressedRegressor": "_compressed",
+    "DistilledClassifier": "_distillation",
+    "DistilledRegressor": "_distillation",
     "FineTuner": "_fine_tuning",
     "MagnitudePruner": "_pruning",
     "Quantizer": "_quantization",

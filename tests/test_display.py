@@ -93,6 +93,22 @@ def test_labels(cv_results):
     ]
 
 
+def test_what_collapsed_may_be_cut_off(cv_results):
+    display = ParetoDisplay.from_cv_results(cv_results, chosen=1, min_quality=0.905)
+    low, high = display.ax_.get_ylim()
+    assert low == 0.905
+    assert 0.9741 < high < 0.99  # the best has .96 and a bar of .01414
+    edge = display.ax_.lines[-1]
+    np.testing.assert_allclose(np.column_stack(edge.get_data()), [[9_000, 0.905]])
+    assert edge.get_label() == "1 below 0.905"
+    # The data is what it was.
+    assert sum(len(points.get_xdata()) for points in display.points_) == 4
+    display = ParetoDisplay.from_cv_results(cv_results, min_quality=0.8)
+    assert "below" not in display.ax_.lines[-1].get_label()
+    with pytest.raises(ValueError, match=r"min_quality=0.97, but expected at most 0.96"):
+        display.plot(min_quality=0.97)
+
+
 def test_axes_may_be_given(cv_results):
     figure, (left, right) = plt.subplots(1, 2)
     display = ParetoDisplay.from_cv_results(cv_results, ax=right)

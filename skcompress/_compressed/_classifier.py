@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.multiclass import check_classification_targets
-from skorch import NeuralNet
 
-from .._nets import check_probabilities, is_binary, predict_raw
-from .._report import first_row
+from .._net_estimator import (
+    NetClassifierMixin,
+    OptionalSampleWeight,
+    classes_of_outputs,
+    n_outputs_of,
+)
 from ._base import BaseCompressed
-from ._data import check_X_y
-from ._signature import OptionalSampleWeight
 
 
-class CompressedClassifier(ClassifierMixin, BaseCompressed):
+class CompressedClassifier(NetClassifierMixin, BaseCompressed):
     """Train a skorch net, compress it, and classify with the result.
 
     Use it wherever scikit-learn takes a classifier. `fit` trains the net on the
@@ -103,8 +102,6 @@ class CompressedClassifier(ClassifierMixin, BaseCompressed):
     (2,)
     """
 
-    _sizes = ("n_features", "n_classes")
-
     @OptionalSampleWeight
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CompressedClassifier:
@@ -127,100 +124,7 @@ class CompressedClassifier(ClassifierMixin, BaseCompressed):
         """
         return self._fit(X, y, sample_weight)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or dict of arrays
-            Rows as in `fit`.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Labels out of `classes_`.
-        """
-        X = self._checked(X)
-        if self._predictor.has_own_predict:
-            return self.classes_[np.asarray(self.net_.predict(X)).astype(int)]
-        probabilities = self._probabilities(X)
-        threshold = getattr(self.net_, "threshold", None) if is_binary(self.net_) else None
-        if threshold is not None and len(self.classes_) == 2:
-            return self.classes_[(probabilities[:, 1] > threshold).astype(int)]
-        return self.classes_[probabilities.argmax(axis=1)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of every class for every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or dict of arrays
-            Rows as in `fit`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
-        """
-        return self._probabilities(self._checked(X))
-
-    def _probabilities(self, X: Any) -> np.ndarray:
-        probabilities = self._predictor.probabilities(X)
-        n_classes = len(self.classes_)
-        if probabilities.shape[1] == n_classes:
-            return probabilities
-        # Outputs that no training label had: what they say is not about `classes_`.
-        known = probabilities[:, :n_classes]
-        return known / np.maximum(known.sum(axis=1, keepdims=True), np.finfo(known.dtype).tiny)
-
-    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        X, y = check_X_y(self, X, y, self.dtype, multi_output=False)
-        check_classification_targets(y)
+    def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         if isinstance(self.estimator, FrozenEstimator):
-            self.classes_ = _classes_of_frozen(self.estimator.estimator, X, y)
-        else:
-            self.classes_ = np.unique(y)
-        return X, np.searchsorted(self.classes_, y), len(self.classes_)
-
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
-        n_classes = len(self.classes_)
-        if is_binary(net):
-            if n_classes > 2:
-                raise ValueError(
-                    f"{type(net).__name__} with {net.criterion!r} tells 2 classes apart, but y has "
-                    f"{n_classes}. Use CrossEntropyLoss with {n_classes} outputs."
-                )
-            shape = (-1,) if output is None else (-1, *output.shape[1:])
-            return y.astype(np.float32).reshape(shape)
-        if output is not None:
-            _check_output(net, output, n_classes)
-        return y.astype(np.int64)
-
-
-def _check_output(net: NeuralNet, output: np.ndarray, n_classes: int) -> None:
-    if output.ndim != 2 or output.shape[1] < n_classes:
-        raise ValueError(
-            f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
-            f"{output.shape} for one row, but a classifier of {n_classes} classes needs (1, "
-            f"{n_classes}). Set its width, or let it follow the data: "
-            "shape_params={'module__<name>': 'n_classes'}."
-        )
-    check_probabilities(net, output)
-
-
-def _classes_of_frozen(net: NeuralNet, X: Any, y: np.ndarray) -> np.ndarray:
-    """Return the labels of a trained net's outputs.
-
-    To skorch a label is the number of an output, so whole numbers that can be
-    such numbers are; other labels are taken in sorted order, if their count fits.
-    """
-    n_outputs = 2 if is_binary(net) else predict_raw(net, first_row(X)).shape[-1]
-    classes = np.unique(y)
-    if y.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < n_outputs:
-        return np.arange(n_outputs)
-    if len(classes) == n_outputs:
-        return classes
-    raise ValueError(
-        f"The net in FrozenEstimator has {n_outputs} outputs, but y has the {len(classes)} labels "
-        f"{classes!r}, so they cannot be matched. Number the classes 0 to {n_outputs - 1}."
-    )
+            return classes_of_outputs(n_outputs_of(self.estimator.estimator, X), y)
+        return super()._find_classes(X, y)

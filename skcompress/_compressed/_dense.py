@@ -1,167 +1,107 @@
-"""The dense net of a fold: made from the definition, checked, trained once per key."""
+"""The dense net that a compressing estimator starts from: trained, frozen, or made by another."""
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from .._fingerprint import seed_from
-from .._nets import (
-    Progress,
-    check_net,
-    copy_net,
-    fetch_trained,
-    key_of,
-    net_identity,
-    net_state_digest,
-    predict_raw,
-    quiet,
-    seeded,
-    train,
-    training_threads,
+from .._net_estimator import (
+    Dense,
+    NetMaker,
+    blank_net,
+    data_for_steps,
+    explained,
+    start_fold,
+    task_of,
+    train_once,
+    try_out,
 )
+from .._nets import copy_net, net_state_digest, predict_raw
 from .._report import first_row
 from .._store import Store
-from ..base import TrainingData
 
-# Raise it when the same net, rows and seed would train to other weights.
-_TRAINING_RULES = 1
-_LIBRARIES = ("torch", "skorch", "numpy")
+# What an estimator knows of the rows that a net maker inside it has to know, too.
+_FACTS = ("classes_", "_target_shape", "n_features_in_", "feature_names_in_")
 
 
-@dataclass(frozen=True)
-class Dense:
-    """A fold's dense net with the rows and seeds for what follows."""
-
-    net: NeuralNet
-    data: TrainingData
-    trained: bool
-
-
-def blank_net(estimator: NeuralNet, sizes: Mapping[str, int]) -> NeuralNet:
-    """Return an unfitted clone with the sizes that the data asks for."""
-    net = clone(estimator)
-    return net.set_params(**sizes) if sizes else net
-
-
-def try_out(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None]:
-    """Return an untrained net and its output for one row, or None where it has none yet.
-
-    A net whose size is set by a callback at the start of the training cannot run
-    before it; then there is nothing to check.
-    """
-    net = clone(net)
-    try:
-        with seeded(0, net.device), quiet(net):
-            net.initialize()
-            return net, predict_raw(net, first_row(X))
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        return None, None
-
-
-def train_dense(
-    net: NeuralNet,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    *,
-    store: Store,
-    random_state: Any,
-    progress: Progress | None,
-) -> Dense:
-    """Train the fold's dense net, or take it from the store.
+def dense_net(
+    estimator: Any, rows: Bunch, *, store: Store, context: Any, check: Any
+) -> tuple[Dense, dict[str, Any]]:
+    """Return the dense net of a fold, and facts about it for the report.
 
     Parameters
     ----------
-    net : skorch.NeuralNet
-        The unfitted definition; it is not changed.
-    X, y, sample_weight : data
-        The fold's training rows, as the net takes them.
+    estimator : BaseCompressed
+        Whose `estimator` parameter says what the net is.
+    rows : Bunch
+        ``X``, ``y``, ``sample_weight`` as nets take them, and ``n_outputs``.
     store : Store
         Where trainings are kept.
-    random_state : int, RandomState instance or None
-        With a store, None is a seed derived from everything else.
-    progress : callable or None
-        Called after each epoch.
+    context : CallbackContext
+        Of the estimator's fit.
+    check : callable
+        Called with the untrained net, or None, before any training.
     """
-    identity = _identity(store, net_identity, net, X, y, sample_weight)
-    seed = _seed(random_state, identity)
-    split_seed = seed_from(seed, "split")
-    key = key_of(identity, seed) if identity is not None else None
-
-    def blank() -> NeuralNet:
-        fresh = clone(net)
-        with seeded(seed, net.device), quiet(fresh):
-            return fresh.initialize()
-
-    def trainer() -> NeuralNet:
-        return train(
-            clone(net),
-            X,
-            y,
-            seed=seed,
-            split_seed=split_seed,
-            sample_weight=sample_weight,
-            progress=progress,
-            stage="dense",
-        )
-
-    dense, trained = fetch_trained(
-        store,
-        key,
-        "dense",
-        blank=blank,
-        train=trainer,
-        probe=first_row(X),
-        describe=f"{type(net).__name__} on {len(y)} rows",
-    )
-    check_net(dense, "The training")
-    return Dense(dense, _data(dense, X, y, sample_weight, store, key, seed, split_seed), trained)
+    if isinstance(estimator.estimator, FrozenEstimator):
+        return _frozen(estimator, rows, store, context, check), {}
+    if isinstance(estimator.estimator, NetMaker):
+        return _made(estimator, rows, store, context, check)
+    net = blank_net(estimator.estimator, estimator._sizes_of(rows.X, rows.n_outputs))
+    untrained, output = try_out(net, rows.X)
+    y = estimator._fit_targets(rows.y, untrained or net, output)
+    check(untrained)
+    options = {"store": store, "random_state": estimator.random_state}
+    task = task_of(context, "train", estimator, rows.X, y, n_epochs=net.max_epochs)
+    with task as progress, explained(output is None, rows.X):
+        fold = start_fold(net, rows.X, y, rows.sample_weight, **options)
+        return train_once(fold, progress=progress), {}
 
 
-def take_frozen(
-    frozen: FrozenEstimator, X: Any, y: Any, sample_weight: Any, *, store: Store, random_state: Any
-) -> Dense:
+def _frozen(estimator: Any, rows: Bunch, store: Store, context: Any, check: Any) -> Dense:
     """Return a copy of a net that the user has trained, with the rows for the steps."""
-    net = copy_net(frozen.estimator)
-    identity = _identity(store, net_state_digest, net, X, y, sample_weight)
-    seed = _seed(random_state, identity)
-    split_seed = seed_from(seed, "split")
-    return Dense(net, _data(net, X, y, sample_weight, store, identity, seed, split_seed), False)
+    warnings.warn(
+        "FrozenEstimator: the net was trained outside of this fit. If its training rows "
+        "are among the rows it is scored on, the scores are too good.",
+        UserWarning,
+        stacklevel=5,
+    )
+    frozen: NeuralNet = estimator.estimator.estimator
+    y = estimator._fit_targets(rows.y, frozen, predict_raw(frozen, first_row(rows.X)))
+    check(frozen)
+    with task_of(context, "train", estimator, rows.X, y):
+        net = copy_net(frozen)
+        options = {"store": store, "random_state": estimator.random_state}
+        fold = start_fold(net, rows.X, y, rows.sample_weight, digest=net_state_digest, **options)
+        return Dense(net, data_for_steps(fold, net, fold.identity), False)
 
 
-def _data(
-    net: NeuralNet,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    store: Store,
-    key: str | None,
-    seed: int,
-    split_seed: int,
-) -> TrainingData:
-    data = TrainingData(X, y, sample_weight, dense_net=net)
-    # What cannot be named itself gives no name to what is made of it.
-    store = store if key is not None else Store(None)
-    return data._with_fold(store=store, data_key=key, seed=seed, split_seed=split_seed)
+def _made(
+    estimator: Any, rows: Bunch, store: Store, context: Any, check: Any
+) -> tuple[Dense, dict[str, Any]]:
+    """Return the net that another estimator makes of the same rows.
 
-
-def _identity(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> str | None:
-    if store.location is None:
-        return None
-    versions = [importlib.metadata.version(name) for name in _LIBRARIES]
-    return key_of(lambda: digest(net), rows, versions, training_threads(), _TRAINING_RULES)
-
-
-def _seed(random_state: Any, identity: str | None) -> int:
-    if random_state is None and identity is not None:
-        return seed_from(identity)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    What is not set there (memory, seed, sizes) is taken from the compressing one.
+    """
+    maker = clone(estimator.estimator)
+    for name in ("random_state", "shape_params"):
+        if getattr(maker, name) is None:
+            setattr(maker, name, getattr(estimator, name))
+    for name in _FACTS:
+        if name in vars(estimator):
+            setattr(maker, name, getattr(estimator, name))
+    own = Store.from_memory(maker.memory)
+    return maker._make_net(
+        rows.X,
+        np.asarray(rows.y),
+        rows.sample_weight,
+        rows.n_outputs,
+        store=store if own.location is None else own,
+        context=context,
+        check=check,
+    )

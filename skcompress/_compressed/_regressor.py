@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from sklearn.base import RegressorMixin
 from sklearn.callback import with_callbacks
-from skorch import NeuralNet
 
+from .._net_estimator import NetRegressorMixin, OptionalSampleWeight
 from ._base import BaseCompressed
-from ._data import check_X_y, to_float32
-from ._signature import OptionalSampleWeight
 
 
-class CompressedRegressor(RegressorMixin, BaseCompressed):
+class CompressedRegressor(NetRegressorMixin, BaseCompressed):
     """Train a skorch net, compress it, and predict numbers with the result.
 
     Use it wherever scikit-learn takes a regressor. `fit` trains the net on the
@@ -93,8 +89,6 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
     True
     """
 
-    _sizes = ("n_features", "n_outputs")
-
     @OptionalSampleWeight
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CompressedRegressor:
@@ -116,46 +110,3 @@ class CompressedRegressor(RegressorMixin, BaseCompressed):
             The fitted estimator.
         """
         return self._fit(X, y, sample_weight)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the predicted targets of every row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or dict of arrays
-            Rows as in `fit`.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
-            In the shape of the targets seen in `fit`.
-        """
-        X = self._checked(X)
-        own = self._predictor.has_own_predict
-        values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
-        # float64 like every regressor of scikit-learn, whatever the net computes in.
-        return values.reshape(len(values), *self._target_shape).astype(np.float64)
-
-    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        X, y = check_X_y(self, X, y, self.dtype, multi_output=True)
-        targets = to_float32(y)
-        self._target_shape = targets.shape[1:]
-        return X, targets, int(np.prod(self._target_shape))
-
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
-        n_outputs = int(np.prod(self._target_shape))
-        if output is None:
-            return y.reshape(len(y), n_outputs)
-        if output.size != n_outputs:
-            raise ValueError(
-                f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
-                f"{output.shape} for one row, but y has {n_outputs} target(s). Set its width, or "
-                "let it follow the data: shape_params={'module__<name>': 'n_outputs'}."
-            )
-        # In the output's own shape: MSELoss broadcasts (n,) against (n, 1) to (n, n).
-        return y.reshape(len(y), *output.shape[1:])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

@@ -41,14 +41,15 @@ _DICTIONARY = (
     b'"1.4.0","torch":"2.13.0+cpu"},"object":{"class":"CompressedClassifier","facts":{'
     b'"_kinds":{"d":[["",{"y":"<f4"}]]},"_n_features_out":10,"classes_":{"a":"<i8","s":[10],"v":['
     b'0,1,2,3,4,5,6,7,8,9]},"n_features_in_":64},"kind":"estimator","net":{"class":'
-    b'"NeuralNetClassifier","codes":[[["module.layers.0.weight"],[64,64],4,"uniform",0,1,0,'
-    b'"float32"],[["module.hidden.weight"],8,"fixed_point",null],"frozen":[],"layers":[["module",'
+    b'"NeuralNetClassifier","codes":[[["module.layers.0.weight"],[64,64],4,"uniform",0,1,false,'
+    b'"float32"],[["module.hidden.weight"],8,"fixed_point",null],"frozen":[],"labels":{"a":"<i8",'
+    b'"s":[10],"v":[0,1,2,3,4,5,6,7,8,9]},"layers":[["module",'
     b'"MLP"],["module.layers","Sequential()"],["module.layers.0","Linear(in_features=64, '
     b'out_features=10, bias=True)"],["module.layers.1","ReLU()"],["criterion",'
     b'"CrossEntropyLoss()"]],"params":{"module__n_in":64,"module__n_out":10},"settings":{},'
-    b'"tensors":[[["module.layers.0.bias"],"float32",[10]],[["module.out.bias"]]},"probe":true,'
-    b'"report":{"dense_macs":,"dense_n_nonzero":,"dense_n_params":,"dense_sparsity":0.0,"macs":,'
-    b'"n_nonzero":,"n_params":,"sparsity":0.9}}}'
+    b'"tensors":[[["module.layers.0.bias"],"float32",[10]],[["module.out.bias"]]},"probe":[0.'
+    b',-0.1],"report":{"dense_macs":,"dense_n_nonzero":,"dense_n_params":,"dense_sparsity":0.0,'
+    b'"macs":,"n_nonzero":,"n_params":,"sparsity":0.9}}}'
 )
 
 
@@ -82,7 +83,8 @@ def disassemble(data: bytes) -> tuple[dict[str, Any], Reader]:
     if _checksum(data[_CHECKED_FROM:]) != checksum:
         raise ValueError("its content is not the one that was written: it was cut off or altered")
     reader = Reader(data[_PREFIX.size :])
-    header = json.loads(_inflated(bytes(reader.take(n_packed)), n_text))
+    text = _inflated(bytes(reader.take(n_packed)), n_text)
+    header = json.loads(text, parse_constant=_no_number)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     return header, reader
@@ -113,6 +115,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 def refuse(path: str | os.PathLike[str], reason: object) -> FileFormatError:
     """Return the exception that says why a file cannot be loaded."""
+    if isinstance(reason, KeyError):
+        reason = f"its header lacks {reason}"
     return FileFormatError(f"The file {os.fspath(path)!r} cannot be loaded: {reason}.")
 
 
@@ -123,6 +127,10 @@ def _checksum(data: bytes) -> bytes:
 def _as_json(header: dict[str, Any]) -> bytes:
     text = json.dumps(header, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return text.encode("ascii")
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"its header holds {name}, which is no JSON")
 
 
 def _deflated(text: bytes) -> bytes:

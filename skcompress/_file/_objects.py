@@ -15,11 +15,12 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from .._nets import check_net, predict_raw, seeded
+from .._nets import check_net
 from ..nn.coding import Coding, Reader
 from ._checks import check_same
 from ._net import net_from_header, net_to_header
 from ._plain import NotPlainError, from_plain, to_plain
+from ._probe import check_probe, summary, try_net, try_pipeline
 
 # What `predict` needs beside the net. A file may set these and no other attributes.
 _FACTS = (
@@ -38,8 +39,6 @@ _REPORTED = (
 # Parameters of a step that do not change what it computes.
 _NOT_LEARNED = {"_sklearn_output_config"}
 _NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
-_WIDEST = 1 << 22  # an input that is tried out
-_PROBED = 8
 _SIZE = 8
 
 
@@ -74,7 +73,8 @@ def to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> d
         steps = [
             [name, to_header(step, streams, level, f"{where}{name}.")] for name, step in obj.steps
         ]
-        return {"kind": "pipeline", "steps": steps}
+        probe = None if where else summary(try_pipeline(obj))
+        return {"kind": "pipeline", "steps": steps, "probe": probe}
     if isinstance(obj, NeuralNet):
         net = net_to_header(check_net(obj, "save"), None, streams, level)
         return {"kind": "net", "net": net}
@@ -111,7 +111,7 @@ def estimator_to_header(
         "facts": facts,
         "report": {name: to_plain(value, streams, name) for name, value in report.items()},
         "net": net_to_header(net, _definition(estimator), streams, level),
-        "probe": _probe(_try_out(net, vars(estimator))),
+        "probe": summary(try_net(net, vars(estimator))),
     }
 
 
@@ -144,8 +144,13 @@ def estimators_in(obj: Any) -> list[Any]:
 
 
 def _definition(estimator: Any) -> NeuralNet:
-    inner = estimator.estimator
-    return inner.estimator if isinstance(inner, FrozenEstimator) else inner
+    """Return the skorch net that an estimator was given, through whatever it stands in."""
+    while not isinstance(estimator, NeuralNet):
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            estimator = getattr(estimator, getattr(estimator, "_net_param", "estimator"))
+    return estimator
 
 
 def _pipeline_from_header(
@@ -158,6 +163,8 @@ def _pipeline_from_header(
         (name, from_header(part, step, streams, same_torch=same_torch))
         for (name, part), (_, step) in zip(header["steps"], obj.steps, strict=True)
     ]
+    if header["probe"] is not None:
+        check_probe(header["probe"], try_pipeline(pipeline))
     return pipeline
 
 
@@ -171,12 +178,16 @@ def _estimator_from_header(
     _check_facts(facts, obj)
     _check_report(report)
     net = net_from_header(header["net"], _definition(obj), streams, same_torch=same_torch)
-    if header["probe"] is not None:
-        _check_probe(header["probe"], _try_out(net, facts), facts["_n_features_out"])
+    output = try_net(net, facts)
+    check_probe(header["probe"], output)
+    if output is not None and output.size != facts["_n_features_out"]:
+        raise ValueError("what it says of inputs and outputs does not fit its net")
     report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes or None)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
-    learned = {**facts, "net_": net, "compressor_": None, "report_": Bunch(**report)}
+    learned = {**facts, "net_": net, "report_": Bunch(**report)}
+    if "compressor" in obj.get_params(deep=False):
+        learned["compressor_"] = None
     estimator.__setstate__({**vars(estimator), **learned})
     return estimator
 
@@ -211,42 +222,6 @@ def _check_report(report: dict[str, Any]) -> None:
     known = set(report) == set(_REPORTED)
     if not known or any(type(v) not in (int, float, type(None)) for v in report.values()):
         raise ValueError("its report has not the entries that reports have")
-
-
-def _try_out(net: NeuralNet, facts: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the outputs for a made-up row, or None where the net takes no such row."""
-    n_features = facts.get("n_features_in_")
-    if n_features is None or n_features > _WIDEST:
-        return None
-    kind = facts["_kinds"][""]
-    # Of ids only 0 is known to be one.
-    row = np.arange(n_features) * 37 % 64 / 64 if kind == np.float32 else np.zeros(n_features)
-    try:
-        with seeded(0, net.device):
-            output = predict_raw(net, row.astype(kind)[None]).reshape(-1)
-    except Exception:  # whatever a module does with a row that is none of its own
-        return None
-    return output if np.isfinite(output).all() else None
-
-
-def _probe(output: np.ndarray | None) -> list[float] | None:
-    """Return a few of the outputs, rounded: what shows that another net computes something else."""
-    if output is None:
-        return None
-    return [float(f"{value:.3g}") for value in output[:_PROBED].astype(np.float64)]
-
-
-def _check_probe(probe: list[float], output: np.ndarray | None, n_outputs: int) -> None:
-    if output is None or output.size != n_outputs or len(probe) != min(n_outputs, _PROBED):
-        raise ValueError("what it says of inputs and outputs does not fit its net")
-    expected = np.array(probe, dtype=np.float64)
-    # Other processors round otherwise; another `forward` is another thing.
-    if np.abs(output[:_PROBED] - expected).max() > 0.05 * np.abs(expected).max() + 1e-4:
-        raise ValueError(
-            f"the net of the given object puts out {_probe(output)!r} for a made-up row, the saved "
-            f"one {probe!r:.200}, so that its `forward` or what its layers keep outside of the "
-            "state_dict is not the same"
-        )
 
 
 # Other steps of a Pipeline

@@ -8,6 +8,7 @@ What JSON has no word for is an object with one of these keys: ``t`` a tuple, ``
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,12 @@ import numpy as np
 from ..nn.coding import Coding, Reader, code_values, read_values
 
 _KINDS = "biufcmM"
+_DTYPE = re.compile(r"\|[biu]1|<[iufc]\d{1,2}|<[mM]8(\[\d{0,9}[a-zA-Z]{1,2}\])?")
+_TEXT = re.compile(r"<U\d{1,9}|\|S\d{1,9}")
 _INLINE = 64  # up to so many integers and strings stand in the header
 # An array in a stream may be this many times larger than the stream, and this much besides.
 _MOST_RATIO, _FREE = 64, 1 << 16
+_MOST_TEXT = 1 << 22  # characters of an array of strings of one width
 
 
 class NotPlainError(TypeError):
@@ -90,6 +94,8 @@ def _array_to_plain(array: np.ndarray, streams: list[Coding], where: str) -> dic
         array.dtype.kind == "O" and all(type(item) is str for item in flat)
     ):
         kind = "O" if array.dtype.kind == "O" else _little(array).dtype.str
+        if kind != "O" and array.nbytes > 4 * _MOST_TEXT:
+            raise NotPlainError(f"{where} is an array of strings of {array.nbytes} bytes")
         return {"a": kind, "s": shape, "v": flat.tolist()}
     if array.dtype.kind not in _KINDS:
         raise NotPlainError(f"{where} is an array of dtype {array.dtype}")
@@ -125,8 +131,9 @@ def _read_array(value: dict[str, Any], streams: Reader) -> np.ndarray:
     return read_values(stream, dtype, tuple(shape))
 
 
-def _read_inline(items: Any, kind: str, shape: list[int], size: int) -> np.ndarray:
-    wanted = str if kind == "O" or kind.startswith("<U") else int
+def _read_inline(items: Any, kind: Any, shape: list[int], size: int) -> np.ndarray:
+    is_text = isinstance(kind, str) and kind[:2] == "<U" and _TEXT.fullmatch(kind) is not None
+    wanted = str if kind == "O" or is_text else int
     if not isinstance(items, list) or len(items) != size:
         raise ValueError("an array in its header has not as many values as its shape says")
     if any(type(item) is not wanted for item in items):
@@ -135,22 +142,17 @@ def _read_inline(items: Any, kind: str, shape: list[int], size: int) -> np.ndarr
         return np.array(items, dtype=_read_dtype(kind)).reshape(shape)
     if kind == "O":
         return np.array([*items, None], dtype=object)[:-1].reshape(shape)
-    # Through the longest: a dtype of any width may be declared.
-    array = np.array(items, dtype=str).reshape(shape)
-    longest = max((len(item) for item in items), default=0)
     width = int(kind[2:])
-    if not longest <= width <= _FREE or size * width > _FREE + _MOST_RATIO * 8 * (size + longest):
-        raise ValueError(f"an array of strings in its header has the dtype {kind!r:.80}")
-    return array.astype(kind)
+    if size * width > _MOST_TEXT or any(len(item) > width for item in items):
+        raise ValueError(f"an array of strings in its header has the dtype {kind!r}")
+    return np.array(items, dtype=kind).reshape(shape)
 
 
 def _read_dtype(name: Any) -> np.dtype:
-    if not isinstance(name, str) or len(name) > 32 or name[:1] not in ("<", "|"):
+    # Not everything that numpy takes for one: it evaluates texts with commas.
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
         raise ValueError(f"an array in it has the dtype {name!r:.80}")
-    dtype = np.dtype(name)
-    if dtype.kind not in _KINDS or dtype.itemsize == 0:
-        raise ValueError(f"an array in it has the dtype {name!r}")
-    return dtype
+    return np.dtype(name)
 
 
 def _read_scalar(value: dict[str, Any], _: Reader) -> Any:
@@ -159,8 +161,8 @@ def _read_scalar(value: dict[str, Any], _: Reader) -> Any:
 
 def _read_named_dtype(value: dict[str, Any], _: Reader) -> np.dtype:
     name = value["y"]
-    text = isinstance(name, str) and name[:2] in ("<U", "|S") and name[2:].isdigit()
-    return np.dtype(name) if text and len(name) < 12 else _read_dtype(name)
+    is_text = isinstance(name, str) and _TEXT.fullmatch(name)
+    return np.dtype(name) if is_text else _read_dtype(name)
 
 
 def _read_dict(value: dict[str, Any], streams: Reader) -> dict[Any, Any]:

@@ -3,8 +3,21 @@
 The families differ in how their net comes about; a family writes that and nothing else.
 """
 
-from ._base import BaseNetEstimator, NetMaker, as_columns, definition_of, task_of
-from ._classes import NetClassifierMixin, classes_of_outputs
+from ._base import (
+    BaseNetEstimator,
+    NetMaker,
+    as_columns,
+    checked_weight,
+    definition_of,
+    task_of,
+)
+from ._classes import (
+    NetClassifierMixin,
+    class_targets,
+    classes_of_outputs,
+    n_outputs_of,
+    of_known_classes,
+)
 from ._data import check_same_kind, check_X, kinds_of, n_rows, stack_rows, take_rows
 from ._signature import OptionalSampleWeight
 from ._training import (
@@ -18,7 +31,7 @@ from ._training import (
     train_once,
     try_out,
 )
-from ._values import NetRegressorMixin
+from ._values import NetRegressorMixin, value_targets
 
 __all__ = [
     "BaseNetEstimator",
@@ -32,17 +45,22 @@ __all__ = [
     "blank_net",
     "check_X",
     "check_same_kind",
+    "checked_weight",
+    "class_targets",
     "classes_of_outputs",
     "data_for_steps",
     "definition_of",
     "explained",
     "identity_of",
     "kinds_of",
+    "n_outputs_of",
     "n_rows",
+    "of_known_classes",
     "stack_rows",
     "start_fold",
     "take_rows",
     "task_of",
     "train_once",
     "try_out",
+    "value_targets",
 ]

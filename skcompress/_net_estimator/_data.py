@@ -14,7 +14,7 @@ _OPTIONS = {"allow_nd": True, "order": "C"}
 
 
 # A number that float32 cannot hold becomes infinite, which is an error of its own.
-_becomes_infinite = np.errstate(over="ignore")
+_becomes_infinite = np.errstate(over="ignore", invalid="ignore")
 
 
 @_becomes_infinite
@@ -67,6 +67,7 @@ def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output
     return X, y
 
 
+@_becomes_infinite
 def is_ready(estimator: Any, X: Any) -> bool:
     """Whether `predict` may take X as it is: what scikit-learn's validation would return.
 
@@ -162,7 +163,8 @@ def _wanted(dtype: str | None) -> Any:
 def _cast(array: np.ndarray) -> np.ndarray:
     dtype = np.int64 if array.dtype.kind in "iu" else np.float32
     cast = array.astype(dtype, copy=False)
-    if dtype == np.float32 and not np.isfinite(cast).all():
+    # What was not finite before has passed scikit-learn's own check, or is let pass.
+    if dtype == np.float32 and not np.isfinite(cast).all() and np.isfinite(array).all():
         raise ValueError(
             "Input X contains infinity or a value too large for dtype('float32'), which nets "
             "compute in. Scale the inputs."

@@ -6,6 +6,7 @@ through the functions named here.
 
 from ._checks import check_net, check_trainable, check_unfitted_net
 from ._copying import FrozenNet, copy_net, module_root, quiet, replace_modules
+from ._lessons import ExtraRows, Lesson, split_rows
 from ._predicting import Predictor, predict_raw
 from ._records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from ._sample_weight import SampleWeightMixin, takes_sample_weight
@@ -14,7 +15,9 @@ from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
 from ._training import Progress, train
 
 __all__ = [
+    "ExtraRows",
     "FrozenNet",
+    "Lesson",
     "Predictor",
     "Progress",
     "SampleWeightMixin",
@@ -36,6 +39,7 @@ __all__ = [
     "quiet",
     "replace_modules",
     "seeded",
+    "split_rows",
     "takes_sample_weight",
     "train",
     "training_threads",

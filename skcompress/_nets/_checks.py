@@ -63,29 +63,30 @@ def check_trainable(net: NeuralNet, caller: str) -> None:
         )
 
 
-def check_unfitted_net(net: Any, caller: str) -> NeuralNet:
+def check_unfitted_net(net: Any, caller: str, parameter: str = "estimator") -> NeuralNet:
     """Return `net` if it is a skorch net that can be cloned and trained in every fold."""
     if isinstance(net, type) and issubclass(net, NeuralNet):
         raise TypeError(
-            f"The 'estimator' parameter of {caller} must be a skorch net instance. Got the class "
+            f"The {parameter!r} parameter of {caller} must be a skorch net instance. Got the class "
             f"{net!r} instead: write {net.__name__}(module, ...)."
         )
     if not isinstance(net, NeuralNet):
+        frozen = " or FrozenEstimator(fitted_net)" if parameter == "estimator" else ""
         raise TypeError(
-            f"The 'estimator' parameter of {caller} must be a skorch net (NeuralNetClassifier, "
-            f"NeuralNetRegressor, ...) or FrozenEstimator(fitted_net). Got {net!r} instead."
+            f"The {parameter!r} parameter of {caller} must be a skorch net (NeuralNetClassifier, "
+            f"NeuralNetRegressor, ...){frozen}. Got {net!r} instead."
         )
     if has_module_instance(net):
         raise ValueError(
-            f"The 'estimator' parameter of {caller} has the module *instance* "
+            f"The {parameter!r} parameter of {caller} has the module *instance* "
             f"{type(net.module).__name__}(...) as its `module`. Clones would keep its weights, so "
             "what one fold has learned would leak into the next. Pass the class and its "
             f"arguments: {type(net).__name__}({type(net.module).__name__}, module__<name>=<value>)."
         )
     if net.compile:
         raise ValueError(
-            f"The 'estimator' parameter of {caller} has compile=True, and a compiled module cannot "
-            "be compressed. Set compile=False."
+            f"The {parameter!r} parameter of {caller} has compile=True, and a compiled module "
+            "cannot be compressed. Set compile=False."
         )
     return net
 

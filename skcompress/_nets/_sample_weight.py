@@ -65,7 +65,7 @@ class SampleWeightMixin:
         loss : tensor of shape ()
             The loss of the batch.
         """
-        weight = X.get(_WEIGHT) if isinstance(X, Mapping) else None
+        weight = packed_weight(X)
         if weight is None:
             return super().get_loss(y_pred, y_true, X=X, **kwargs)  # type: ignore[misc]
         criterion = self.criterion_
@@ -107,6 +107,11 @@ def pack_sample_weight(net: NeuralNet, X: Any, sample_weight: Any) -> dict[str, 
 def _ordered_forward_names(net: NeuralNet) -> list[str]:
     module: Any = net.module if isinstance(net.module, type) else type(net.module)
     return [name for name in inspect.signature(module.forward).parameters if name != "self"]
+
+
+def packed_weight(X: Any) -> Any:
+    """Return the weights in a batch's rows, or None."""
+    return X.get(_WEIGHT) if isinstance(X, Mapping) else None
 
 
 def _without_weight(x: Any) -> Any:

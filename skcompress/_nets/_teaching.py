@@ -64,22 +64,64 @@ def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tenso
     """Return the teacher's term of the loss on one batch of rows."""
     with torch.no_grad():
         teacher.net._set_training(False)
-        target = _first(teacher.net.infer(X))
-    output = _first(y_pred)
+        target = _as_told(net, first_output(teacher.net.infer(X)))
+    output = first_output(y_pred)
     kind = _loss_kind(net)
     if kind == "values":
         return nn.functional.mse_loss(output, target)
-    if kind == "probability":
-        tiny = torch.finfo(output.dtype).eps
-        return binary_kl(torch.logit(output, tiny), target, teacher.temperature)
-    if kind == "logit":
-        return binary_kl(output, torch.sigmoid(target), teacher.temperature)
+    if kind in ("logit", "probability"):
+        return binary_kl(_logits(output, kind), target, teacher.temperature)
+    return soft_kl(_logits(output, kind), target, teacher.temperature)
+
+
+def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Return the teacher's term of every row, for targets that were told beforehand.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The student, whose criterion says what its outputs are.
+    output : Tensor of shape (n, ...)
+        The student's.
+    target : Tensor of shape (n, n_classes) or (n, n_outputs)
+        Probabilities of all classes, also for a student with one output for two; or
+        values. Outputs beyond the classes count as classes of probability 0.
+    temperature : float > 0
+        Of the probabilities.
+
+    Returns
+    -------
+    rows : Tensor of shape (n,)
+    """
+    kind = _loss_kind(net)
+    if kind == "values":
+        return (output.reshape(target.shape) - target).square().mean(dim=1)
+    logits = _logits(output, kind)
+    if kind in ("logit", "probability"):
+        logits = logits.reshape(-1, 1)
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        # With one class only, that is class 0.
+    missing = logits.shape[1] - target.shape[1]
+    target = nn.functional.pad(target, (0, missing)) if missing else target
+    return soft_kl(logits, target, temperature, reduction="none")
+
+
+def _as_told(net: NeuralNet, output: Tensor) -> Tensor:
+    """Return a teaching net's output as the probabilities (or values) it stands for."""
+    kind = _loss_kind(net)
     if kind == "logits":
-        return soft_kl(output, torch.softmax(target, dim=1), teacher.temperature)
-    probabilities = target if kind == "probabilities" else target.exp()
-    tiny = torch.finfo(output.dtype).tiny
-    log_p = output.clamp_min(tiny).log() if kind == "probabilities" else output
-    return soft_kl(log_p, probabilities, teacher.temperature)
+        return torch.softmax(output, dim=1)
+    if kind == "logit":
+        return torch.sigmoid(output)
+    return output.exp() if kind == "log_probabilities" else output
+
+
+def _logits(output: Tensor, kind: str | None) -> Tensor:
+    if kind == "probability":
+        return torch.logit(output, torch.finfo(output.dtype).eps)
+    if kind == "probabilities":
+        return output.clamp_min(torch.finfo(output.dtype).tiny).log()
+    return output
 
 
 def _loss_kind(net: NeuralNet) -> str | None:
@@ -100,5 +142,6 @@ def _loss_kind(net: NeuralNet) -> str | None:
     return None
 
 
-def _first(output: Any) -> Tensor:
+def first_output(output: Any) -> Tensor:
+    """Return what the loss is about where a module returns several things."""
     return output[0] if isinstance(output, tuple) else output

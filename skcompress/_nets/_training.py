@@ -2,7 +2,7 @@
 
 skorch's own loop does the work. For the time of one training the net's class is
 swapped for a subclass that watches the loop (progress, zeros that must stay
-zero, interruption) and, with a teacher, mixes the teacher's term into the loss.
+zero, interruption) and, with a teacher or its lesson, mixes its term into the loss.
 A subclass keeps every method that the user has overridden in play.
 """
 
@@ -18,6 +18,7 @@ from skorch.history import History
 
 from ..nn.weights import find_weights
 from ._copying import module_root
+from ._lessons import Lesson, is_taught, lesson_loss, plain_details, plain_rows, wrap_rows
 from ._sample_weight import pack_sample_weight
 from ._seeding import SameSplit, seeded
 from ._teaching import Teacher, teacher_loss
@@ -37,6 +38,7 @@ def train(
     lr: float | None = None,
     keep_zeros: bool = False,
     teacher: Teacher | None = None,
+    lesson: Lesson | None = None,
     progress: Progress | None = None,
     stage: str = "",
 ) -> NeuralNet:
@@ -61,6 +63,8 @@ def train(
         Weights that are zero at the start stay zero after every batch.
     teacher : Teacher, default=None
         Mixes a teacher's term into the loss.
+    lesson : Lesson, default=None
+        The same with targets that were computed beforehand, and extra rows.
     progress : callable, default=None
         Called after each epoch.
     stage : str, default=""
@@ -73,7 +77,7 @@ def train(
     """
     if sample_weight is not None:
         X = pack_sample_weight(net, X, sample_weight)
-    watch = _Watch(progress, teacher, _hold_zeros(net) if keep_zeros else None)
+    watch = _Watch(progress, teacher, lesson, _hold_zeros(net) if keep_zeros else None)
     earlier = list(net.history_) if net.initialized_ else []
     with seeded(seed, net.device), _watched(net, watch), _overridden(net, max_epochs, split_seed):
         if not net.initialized_:
@@ -104,10 +108,13 @@ class _Watch:
         self,
         progress: Progress | None,
         teacher: Teacher | None,
+        lesson: Lesson | None,
         hold_zeros: Callable[[], None] | None,
     ) -> None:
         self.progress = progress
         self.teacher = teacher
+        self.lesson = lesson
+        self.own_rows: Any = None  # the training part of the split, as the net knows it
         self.hold_zeros = hold_zeros
         self.epoch_is_open = False
 
@@ -131,15 +138,36 @@ class _Watched:
 
     def notify(self, method_name: str, **details: Any) -> None:
         self.skc_watch_(method_name, details)
+        if self.skc_watch_.lesson is not None:
+            details = plain_details(details, self.skc_watch_.own_rows)
         super().notify(method_name, **details)  # type: ignore[misc]
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
+        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
+        watch = self.skc_watch_
+        if watch.lesson is None:
+            return train, valid
+        watch.own_rows = train
+        return wrap_rows(self, train, X, y, watch.lesson), valid
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        return super().infer(plain_rows(x), **fit_params)  # type: ignore[misc]
 
     def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
         # Handed on as skorch hands it on: users' overrides have many signatures.
-        loss = super().get_loss(y_pred, y_true, **kwargs)  # type: ignore[misc]
-        teacher = self.skc_watch_.teacher
+        own = super().get_loss  # type: ignore[misc]
+        watch, X = self.skc_watch_, kwargs.get("X")
+        if watch.lesson is not None and is_taught(X):
+
+            def hard(y_pred: Any, y_true: Any, X: Any) -> Any:
+                return own(y_pred, y_true, **{**kwargs, "X": X})
+
+            return lesson_loss(self, y_pred, y_true, X, watch.lesson, hard)
+        loss = own(y_pred, y_true, **kwargs)
+        teacher = watch.teacher
         if teacher is None or not kwargs.get("training"):
             return loss
-        taught = teacher_loss(self, y_pred, kwargs["X"], teacher)
+        taught = teacher_loss(self, y_pred, X, teacher)
         return teacher.alpha * taught + (1 - teacher.alpha) * loss
 
 

@@ -211,6 +211,7 @@ class ParetoDisplay:
         ax: Any = None,
         *,
         name: str | None = None,
+        min_quality: float | None = None,
         line_kw: Mapping[str, Any] | None = None,
         points_kw: Mapping[str, Any] | None = None,
         errorbar_kw: Mapping[str, Any] | None = None,
@@ -223,6 +224,10 @@ class ParetoDisplay:
             Where to draw. None: on a new figure.
         name : str, default=None
             What to call the sweep in the legend. None: `name` of the display.
+        min_quality : float, default=None
+            Where the axis of quality begins. Settings that collapsed would squeeze
+            all others into one line; those below are marks at the lower edge. None:
+            all are shown.
         line_kw : dict, default=None
             Passed to `Axes.plot` for the front.
         points_kw : dict, default=None
@@ -265,6 +270,8 @@ class ParetoDisplay:
         ]
         self._draw_marks(cost, quality, drawn, prefix)
         self._label_axes(cost[drawn])
+        if min_quality is not None:
+            self._cut(cost[drawn], quality[drawn], min_quality, prefix)
         self.annotation_ = self._annotate(cost, quality) if self.chosen_ is not None else None
         ax.legend(loc="best", fontsize="small", framealpha=0.9)
         return self
@@ -328,6 +335,28 @@ class ParetoDisplay:
         ax.set_axisbelow(True)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
+
+    def _cut(self, cost: Any, quality: Any, lowest: float, prefix: str) -> None:
+        """Begin the axis at `lowest` and mark what is below it at the edge."""
+        below = quality < lowest
+        if below.all():
+            raise ValueError(
+                f"Got min_quality={lowest!r}, but expected at most {quality.max():.4g}, the best "
+                "mean quality."
+            )
+        top = max(quality.max(), self.ax_.dataLim.y1)
+        self.ax_.set_ylim(lowest, top + 0.05 * (top - lowest or 1))
+        if below.any():
+            self.ax_.plot(
+                cost[below],
+                np.full(below.sum(), lowest),
+                "v",
+                ms=5.5,
+                color=_OTHERS,
+                zorder=5,
+                clip_on=False,
+                label=f"{prefix}{below.sum()} below {lowest:.4g}",
+            )
 
     def _annotate(self, cost: Any, quality: Any) -> Any:
         """Write at the chosen point what it is, where it hides least."""

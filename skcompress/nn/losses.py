@@ -37,7 +37,13 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
     return powers / powers.sum(dim=1, keepdim=True)
 
 
-def soft_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:
+def soft_kl(
+    student_logits: Tensor,
+    teacher_probabilities: Tensor,
+    temperature: float,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
     r"""Divergence of a student's softened class probabilities from a teacher's.
 
     .. math:: T^2 \, \frac{1}{N} \sum_i \sum_c p_{ic} \log \frac{p_{ic}}{q_{ic}}
@@ -57,6 +63,8 @@ def soft_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature: 
         May contain zeros. No gradient flows into it.
     temperature : float > 0
         Softens both.
+    reduction : {"mean", "none"}, default="mean"
+        "none": the divergence of each row (and further position), of shape (N, ...).
 
     References
     ----------
@@ -78,7 +86,8 @@ def soft_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature: 
     log_q = functional.log_softmax(student_logits / temperature, dim=1)
     # xlogy is 0 at probability 0, where p * log(p) is nan
     terms = torch.xlogy(target, target) - target * log_q.masked_fill(target == 0, 0.0)
-    return temperature**2 * terms.sum(dim=1).mean()
+    rows = temperature**2 * terms.sum(dim=1)
+    return rows if reduction == "none" else rows.mean()
 
 
 def binary_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:

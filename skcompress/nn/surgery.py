@@ -221,8 +221,11 @@ def _resize(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
     elif isinstance(layer, nn.PReLU) and weight is not None:
         layer.num_parameters = weight[0]
     elif isinstance(layer, nn.MultiheadAttention):
-        n_rows, n_columns = now.get("q_proj_weight") or now["in_proj_weight"]
-        prune_attention_(layer, n_rows if "q_proj_weight" in now else n_rows // 3, n_columns)
+        if "in_proj_weight" in now:
+            n_rows, n_columns = now["in_proj_weight"]
+            prune_attention_(layer, n_rows // 3, n_columns)
+        else:
+            prune_attention_(layer, *now["q_proj_weight"])
     elif isinstance(layer, nn.RNNBase):
         _resize_recurrent(layer, now)
     elif isinstance(layer, nn.RNNCellBase):

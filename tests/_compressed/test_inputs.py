@@ -298,7 +298,7 @@ def test_bad_steps_are_refused_before_any_training(digits, monkeypatch):
     def no_training(*args, **kwargs):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("skcompress._compressed._dense.train", no_training)
+    monkeypatch.setattr("skcompress._net_estimator._training.train", no_training)
     for step, message in [
         (MagnitudePruner(0.5, ignored_layers=["hiden"]), "hiden"),
         (MagnitudePruner(), "exactly one"),

@@ -23,6 +23,7 @@ FLOORS = [
         "_low_rank",
         "_fine_tuning",
         "_dead_units",
+        "_net_estimator",
     },
     {"_compressed", "_distillation"},
     {"metrics", "model_selection", "display", "io", "runtime", "cache", "testing"},

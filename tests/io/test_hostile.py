@@ -110,13 +110,13 @@ class Bomb:
         (container.MAGIC + b"\1\0\0\0", "cut off"),
         (sealed(b"{}", 2, number=2), "format is number 2, and this version of skcompress reads 1"),
         (sealed(b"{}", 2, number=0), "number 0"),
-        (sealed(b"{}", 2), "made_with"),
+        (sealed(b"{}", 2), "its header lacks 'made_with'"),
         (sealed(b"[]", 2), "not a JSON object"),
         (sealed(b"\xff\xff", 2), "cannot be loaded"),
         (sealed(b"[" * 100_000, 100_000), "cannot be loaded"),
         (sealed(b'{"a":' * 50_000, 250_000), "cannot be loaded"),
         (sealed(b"1" * 10_000, 10_000), "cannot be loaded"),
-        (sealed(b"NaN", 3), "not a JSON object"),
+        (sealed(b"NaN", 3), "NaN, which is no JSON"),
         (sealed(pickle.dumps(Bomb()), 500), "damaged"),
         (sealed(b"{}", 1 << 31), "too much memory"),
         (container.MAGIC + struct.pack("<I16sII", 1, bytes(16), 1 << 31, 1 << 31), "altered"),
@@ -147,6 +147,19 @@ def put(*path):
         for key in keys:
             place = place[key]
         place[last] = value
+
+    return change
+
+
+def drop(*path):
+    """Return a change of the header: the last of the path is taken out."""
+    *keys, last = path
+
+    def change(header):
+        place = header
+        for key in keys:
+            place = place[key]
+        del place[last]
 
     return change
 
@@ -200,6 +213,9 @@ CHANGES = [
     (put(*FACTS, "classes_", {"a": "<U99999999", "s": [1], "v": ["a"]}), "dtype"),
     (put(*FACTS, "classes_", {"a": "|V8", "s": [1], "v": [1]}), "dtype"),
     (put(*FACTS, "classes_", {"a": "<i8,<i8", "s": [1], "v": [1]}), "dtype"),
+    (put(*FACTS, "classes_", {"a": ",8", "s": [1], "v": [1]}), "dtype"),
+    (put(*FACTS, "classes_", {"a": "<U9999999", "s": [2], "v": ["a", "b"]}), "dtype"),
+    (put(*FACTS, "classes_", {"a": "<U1", "s": [2], "v": ["a", "bb"]}), "dtype"),
     (put(*FACTS, "classes_", {"a": "O", "s": [2], "v": [1, 2]}), "another kind"),
     (put(*FACTS, "classes_", {"a": "<i8", "s": [1], "v": [1 << 70]}), "cannot be loaded"),
     (put(*FACTS, "classes_", 3), "cannot be loaded"),
@@ -224,6 +240,7 @@ CHANGES = [
     (put("object", "probe", 1), "cannot be loaded"),
     (put("object", "probe", []), "does not fit its net"),
     (put("object", "probe", [1e9] * 8), "puts out"),
+    (put("object", "probe", [float("inf")] * 8), "Infinity, which is no JSON"),
     (put("object", "probe", ["a"] * 8), "cannot be loaded"),
     (put("made_with", {}), "torch"),
     (put("object", []), "cannot be loaded"),
@@ -257,6 +274,13 @@ STATE = ("object", "steps", 0, 1, "state")
         (put(*STATE, "mean_", {"a": "<f8", "s": [63]}), "cannot be loaded"),
         (put(*STATE, "mean_", {"f": "1e5"}), "a number in its header"),
         (put(*STATE, "mean_", {"x": 1}), "unknown keys"),
+        (put(*STATE, "n_features_in_", 66), "does not fit its net"),
+        (put(*STATE, "n_features_in_", 10**30), "does not fit its net"),
+        (put(*STATE, "n_features_in_", None), "does not fit its net"),
+        (drop(*STATE, "scale_"), "cannot be loaded"),
+        (drop(*STATE, "n_features_in_"), "does not fit its net"),
+        (drop("object", "probe"), "its header lacks 'probe'"),
+        (put("object", "probe", [0.5] * 8), "for a made-up row"),
         (put(*STATE, "mean_", {"n": "<f8", "v": "00"}), "cannot be loaded"),
         (put(*STATE, "mean_", {"n": "O", "v": "0000000000000000"}), "dtype"),
     ],
@@ -274,7 +298,7 @@ def test_another_forward(good, loaded, monkeypatch):
         return self.out(torch.tanh(self.hidden(X)))
 
     monkeypatch.setattr(MLP, "forward", forward)
-    refused(loaded, good, "puts out .* for a made-up row, the saved one")
+    refused(loaded, good, "for a made-up row .* puts out .*, the saved one")
 
 
 @pytest.mark.parametrize(

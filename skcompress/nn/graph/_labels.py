@@ -74,6 +74,10 @@ class Labels:
             self._parent[label], label = root, self._parent[label]
         return root
 
+    def range_of(self, label: int) -> int:
+        """Return the number of the axis that a label is of."""
+        return self._range_of[label]
+
     def reason(self, label: int) -> str | None:
         """Why a label is protected; None if it is not."""
         return self._reasons.get(self.find(label))

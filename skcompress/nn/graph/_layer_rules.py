@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from skcompress.nn.graph._labels import FIXED
-from skcompress.nn.graph._rules import Call, labels_of, merge_along, protect_all, rule, varies
+from skcompress.nn.graph._rules import Call, labels_of, merge_along, merge_positions, protect_all, rule, varies
 from skcompress.nn.graph._shadows import axis_labels
 
 __all__: list[str] = []
@@ -100,9 +100,7 @@ def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | 
         if not any(bool(torch.isin(labels, v).all()) for v in known):
             call.labels.protect(labels, f"it is used in {call.where} in another way than as a unit")
     if units is not None:
-        axes = list(range(units.dim() - 1))
-        units = merge_along(call, units, axes, f"{call.where} reads it at several places")
-        units = units.reshape(-1)
+        units = merge_positions(call, units, -1, range(units.dim() - 1)).reshape(-1)
     _read(call, units, columns)
     if rows is None:
         return None
@@ -113,7 +111,7 @@ def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | 
 def _of_activations(call: Call, a: Tensor, b: Tensor) -> Tensor | None:
     """Return the labels of a product of two activations, batched or not."""
     left, right = labels_of(call, a), labels_of(call, b)
-    if left is None and right is None:
+    if call.out.numel() == 0 or (left is None and right is None):
         return None
     if left is None and right is not None and not varies(right, -2):
         return right.amax(-2, keepdim=True)  # positions are mixed, units are not
@@ -137,9 +135,7 @@ def convolution(call: Call) -> None:
     first, second = axis_labels(weight, 0), axis_labels(weight, 1)
     units = call.single("input")
     if units is not None:
-        axes = [0, *range(2, units.dim())]
-        units = merge_along(call, units, axes, f"{call.where} reads it at several places")
-        units = units.reshape(-1)
+        units = merge_positions(call, units, 1, [0, *range(2, units.dim())]).reshape(-1)
     if call.args["groups"] > 1:
         rows = _grouped(call, units, first, second)
     else:
@@ -242,7 +238,7 @@ def pool(call: Call) -> None:
     if units is not None:
         name = call.func._overloadpacket.__name__
         axes = [-1 - k for k in range(_POOLS[name])]
-        one = merge_along(call, units, axes, f"{call.where} mixes it with other units")
+        one = merge_positions(call, units, -1 - _POOLS[name], axes)
         call.put(one, call.out[0] if isinstance(call.out, tuple) else call.out)
 
 

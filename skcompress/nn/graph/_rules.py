@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from skcompress.nn.graph._labels import FIXED, WILD, Labels
 from skcompress.nn.graph._shadows import Shadow, Shadows
 
-__all__ = ["RULES", "Call", "Rule", "labels_of", "merge_along", "protect_all", "rule"]
+__all__ = ["RULES", "Call", "Rule", "labels_of", "merge_along", "merge_positions", "protect_all", "rule"]
 
 
 @dataclass
@@ -108,6 +108,8 @@ def protect_all(call: Call) -> None:
 
 def varies(labels: Tensor, axis: int) -> bool:
     """Whether units differ along an axis."""
+    if labels.numel() == 0:
+        return False
     first = labels.amax(axis, keepdim=True)
     return bool(((labels != first) & (labels != WILD)).any())
 
@@ -115,10 +117,37 @@ def varies(labels: Tensor, axis: int) -> bool:
 def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> Tensor:
     """Demand that a unit fills all places along some axes; return labels with these of length 1."""
     axes = [axis % labels.dim() for axis in axes] if labels.dim() else []
-    if not axes or labels.numel() == 0:
+    if not axes:
         return labels
+    if labels.numel() == 0:
+        return nothing(labels, axes)
     one = labels.amax(axes, keepdim=True)
     call.labels.unify(labels, one.expand_as(labels), what, merging=False)
+    return one
+
+
+def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
+    """Labels, with some axes of length 1, of a tensor without elements."""
+    shape = list(labels.shape)
+    for axis in axes:
+        shape[axis] = 1
+    return torch.full(shape, WILD)
+
+
+def merge_positions(call: Call, labels: Tensor, channels: int, axes: Sequence[int]) -> Tensor:
+    """Like `merge_along` for what reads channels at many positions.
+
+    One channel may be made by several rows, each for some positions: they become one unit.
+    """
+    if labels.numel() == 0:
+        return nothing(labels, axes)
+    one = labels
+    for axis in axes:
+        one = one.narrow(axis, 0, 1)
+    if not varies(one, channels):
+        return merge_along(call, labels, axes, f"{call.where} reads it at several places")
+    one = labels.amax(list(axes), keepdim=True)
+    call.labels.unify(labels, one.expand_as(labels), f"{call.where} reads it beside what stays")
     return one
 
 
@@ -128,7 +157,7 @@ def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> T
 @rule(
     *("add", "clone", "_to_copy", "hardswish", "_prelu_kernel", "elu", "celu", "selu"),
     *("hardtanh", "hardsigmoid", "leaky_relu", "softplus", "mish", "silu", "gelu"),
-    *("masked_fill", "log_sigmoid_forward", "tril", "triu", "lift_fresh_copy"),
+    *("masked_fill", "log_sigmoid_forward", "rrelu_with_noise_functional", "tril", "triu", "lift_fresh_copy"),
 )
 def elementwise(call: Call) -> None:
     """Same place, same unit: what meets in one element is coupled."""
@@ -183,7 +212,7 @@ def _meet_weight(call: Call, result: Tensor, tensor: Tensor, shadow: Shadow) -> 
     met = False
     for labels in shadow.labels:
         wide = labels.expand(result.shape)
-        if not met and _is_one_to_one(result, wide):
+        if not met and _is_one_to_one(call.labels, result, wide):
             call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
             met = True
         else:
@@ -192,11 +221,13 @@ def _meet_weight(call: Call, result: Tensor, tensor: Tensor, shadow: Shadow) -> 
         _meet_fixed(call, result, tensor)
 
 
-def _is_one_to_one(a: Tensor, b: Tensor) -> bool:
-    if bool((a <= FIXED).any()):
+def _is_one_to_one(labels: Labels, a: Tensor, b: Tensor) -> bool:
+    """Whether b tells the units in a apart, and only them; units of two axes may share places."""
+    if bool((a <= FIXED).any()) or bool((b <= FIXED).any()):
         return False
-    pairs = len(torch.unique(torch.stack([a.reshape(-1), b.reshape(-1)]), dim=1)[0])
-    return pairs == len(torch.unique(a)) == len(torch.unique(b))
+    pairs = torch.unique(torch.stack([a.reshape(-1), b.reshape(-1)]), dim=1).T.tolist()
+    places = {(labels.range_of(unit), place) for unit, place in pairs}
+    return len(pairs) == len({unit for unit, _ in pairs}) == len(places)
 
 
 def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> None:
@@ -212,10 +243,14 @@ def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> N
 
 
 @rule("zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones")
-@rule("new_full", "zero", "fill")
+@rule("new_full", "zero", "fill", "empty_like", "new_empty", "randn_like", "rand_like")
+@rule("bernoulli", "normal", "uniform", "exponential", "random", "randn", "rand")
 def constant(call: Call) -> None:
-    """A constant fits whatever it meets; its width is a matter of the proof."""
-    call.put(torch.tensor(WILD))
+    """Constants and noise fit whatever they meet; their width is a matter of the proof."""
+    given = call.args.get("p", call.args.get("mean"))
+    if isinstance(given, Tensor) and call.shadows.get(given) is not None:
+        return protect_all(call)
+    return call.put(torch.tensor(WILD))
 
 
 # --- moves -------------------------------------------------------------------------------------
@@ -272,6 +307,22 @@ def _moved(call: Call, moved: list[str], channel: int) -> Any:
     if "value" in args and not isinstance(args["value"], Tensor):
         args["value"] = WILD  # what padding puts there
     return call.func(**args)
+
+
+@rule("copy")
+def copy(call: Call) -> None:
+    """What is copied over something else keeps its units; what was there is gone."""
+    labels = call.single("src")
+    call.put(labels)
+
+
+@rule("_pack_padded_sequence")
+def pack(call: Call) -> None:
+    """Sequences one after the other, without padding."""
+    labels = call.single("input")
+    if labels is not None:
+        args = {**call.args, "input": labels.contiguous()}
+        call.put(call.func(**args)[0], call.out[0])
 
 
 @rule("index_put")

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,8 +20,7 @@ from skcompress.nn.graph._groups import Graph, build_graph
 from skcompress.nn.graph._labels import Labels
 from skcompress.nn.graph._rules import RULES, Call, elementwise, protect_all, tensors_in
 from skcompress.nn.graph._shadows import Shadows
-from skcompress.nn.layers import decode_layer, is_coded
-from skcompress.nn.weights import resolve_ignored
+from skcompress.nn.layers import decode_layer, is_coded, packed_weights
 
 __all__ = ["Inputs", "TraceError", "copy_module", "plain_copy", "trace"]
 
@@ -35,9 +35,9 @@ class TraceError(ValueError):
 def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str] = ()) -> Graph:
     """Find the groups of units that can be removed from a module.
 
-    The module is run on the given inputs in evaluation mode, on a copy. Every operation is
-    watched as torch executes it, so layers, functions and operators are all seen, and views,
-    loops and branches as they really happen. A branch that depends on the data is known only as
+    A copy of the module is run on the given inputs, in evaluation and in training mode. Every
+    operation is watched as torch executes it, so layers, functions and operators are all seen, and
+    views, loops and branches as they really happen. A branch that depends on the data is known only as
     far as the inputs take it: give several calls.
 
     Parameters
@@ -47,7 +47,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     calls : sequence of (args, kwargs)
         Inputs of one or more calls; what is coupled in any of them is coupled.
     ignored : collection of str
-        Names of layers of which nothing may change, see `resolve_ignored`.
+        Names of layers of which nothing may change, as in ``module.named_modules()``.
 
     Returns
     -------
@@ -63,15 +63,23 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     --------
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> trace(net, [((torch.zeros(5, 4),), {})])
-    Graph(1 group, 3 units; 1 protected)
-      0.weight: 3 units, read by 1.. (2.weight)
+    Graph(1 group, 3 units)
+      0.weight: 3 units, followed by 0.bias, read by 2.weight
+      2.weight: 2 units stay: it is an output of the net
     """
-    copied = plain_copy(module)
-    names = resolve_ignored(copied, ignored)
     labels = Labels()
-    for args, kwargs in calls:
-        _trace_call(copied, args, kwargs, labels)
-    return build_graph(copied, labels, names)
+    seen = _Seen()
+    for training in (True, False):
+        copied = plain_copy(module)
+        for call in calls:
+            _trace_call(copied, call, training, labels, seen)
+    unused = [n for n, p in copied.named_parameters() if p.dim() > 1 and n not in seen.used]
+    if unused and seen.depends_on_data:
+        _protect_everything(
+            labels,
+            f"{unused[0]} was not used on these rows, and what is used depends on the data",
+        )
+    return build_graph(copied, labels, ignored)
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -91,14 +99,12 @@ def plain_copy(module: nn.Module) -> nn.Module:
     made: dict[int, nn.Parameter] = {}
     for layer in list(copied.modules()):
         if is_coded(layer):
-            decode_in_place(layer, made)
+            _decode_in_place(layer, made)
     return copied
 
 
-def decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
+def _decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
     """Make a coded layer plain; weights that share their codes go on sharing them."""
-    from skcompress.nn.layers import packed_weights
-
     shared = {attr: id(packed) for attr, packed in packed_weights(layer).items()}
     plain = decode_layer(layer)
     for attr, key in shared.items():
@@ -109,19 +115,30 @@ def decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
         layer._init_flat_weights()
 
 
-def _trace_call(module: nn.Module, args: Any, kwargs: Any, labels: Labels) -> None:
+@dataclass
+class _Seen:
+    """What the traces have come by."""
+
+    used: set[str] = field(default_factory=set)
+    depends_on_data: bool = False
+
+
+def _trace_call(
+    module: nn.Module, call: Inputs, training: bool, labels: Labels, seen: _Seen
+) -> None:
+    """Trace one call; in training mode as far as the module has one for these inputs."""
+    module.train(training)
     try:
-        # With gradients torch takes the long way through operations it would else fuse.
-        with torch.enable_grad():
-            _run(module, args, kwargs, labels)
-    except RuntimeError:
         try:
+            # With gradients torch takes the long way through operations it would else fuse.
+            with torch.enable_grad():
+                _run(module, call, labels, seen)
+        except RuntimeError:
             with torch.no_grad():
-                _run(module, args, kwargs, labels)
-        except Exception as error:
-            raise TraceError(_describe(error)) from error
+                _run(module, call, labels, seen)
     except Exception as error:
-        raise TraceError(_describe(error)) from error
+        if not training:
+            raise TraceError(_describe(error)) from error
 
 
 def _describe(error: Exception) -> str:
@@ -131,7 +148,8 @@ def _describe(error: Exception) -> str:
     )
 
 
-def _run(module: nn.Module, args: Any, kwargs: Any, labels: Labels) -> None:
+def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
+    args, kwargs = call
     shadows = Shadows(labels)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         shadows.add_parameter(name, tensor)
@@ -142,19 +160,21 @@ def _run(module: nn.Module, args: Any, kwargs: Any, labels: Labels) -> None:
         for name, layer in module.named_modules():
             for handle in _path_hooks(layer, name, path):
                 hooks.callback(handle.remove)
-        module.eval()
-        with _Watch(labels, shadows, path):
+        watch = _Watch(labels, shadows, path)
+        with watch:
             out = module(*args, **kwargs)
+    seen.used |= {n for n, p in module.named_parameters() if _address(p) in watch.used}
+    seen.depends_on_data |= watch.depends_on_data
     for tensor in tensors_in([out]):
         shadow = shadows.get(tensor)
         for own in shadow.labels if shadow is not None else ():
             labels.protect(own, "it is an output of the net")
     for leaf in tree_leaves(out):
         if not isinstance(leaf, Tensor | int | float | str | bool | type(None)):
-            labels_protect_everything(labels, f"the net returns a {type(leaf).__name__}")
+            _protect_everything(labels, f"the net returns a {type(leaf).__name__}")
 
 
-def labels_protect_everything(labels: Labels, why: str) -> None:
+def _protect_everything(labels: Labels, why: str) -> None:
     """Protect all there is."""
     for key in labels.ranges:
         span = labels.ranges[key]
@@ -193,6 +213,13 @@ def decomposed() -> Iterator[None]:
 _RESHAPED_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "detach_", "as_strided_"}
 
 
+_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
 class _Watch(TorchDispatchMode):
     """Sees every operation that torch executes, and applies its rule."""
 
@@ -201,6 +228,8 @@ class _Watch(TorchDispatchMode):
         self._labels = labels
         self._shadows = shadows
         self._path = path
+        self.used: set[int] = set()
+        self.depends_on_data = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -208,6 +237,9 @@ class _Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = func._overloadpacket.__name__
+        self._note(func, name, args, kwargs, out)
+        if all(t.numel() == 0 for t in tensors_in([out])) and not func._schema.is_mutable:
+            return out  # no values, no units: an expert that no row is sent to
         if func.is_view or name in _RESHAPED_IN_PLACE or (not func._schema.is_mutable and _is_alias(args, out)):
             return out  # its labels are those of the memory it looks at
         call = Call(
@@ -218,8 +250,20 @@ class _Watch(TorchDispatchMode):
             shadows=self._shadows,
             where=self._where(name),
         )
-        _rule_for(func, name, call)(call)
+        try:
+            _rule_for(func, name, call)(call)
+        except Exception:  # a use that the rule was not made for
+            protect_all(call)
         return out
+
+    def _note(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        inputs, outputs = tensors_in([args, kwargs]), tensors_in([out])
+        is_empty = any(t.numel() == 0 for t in outputs)
+        by_mask = name in _INDEXING and any(t.dtype == torch.bool for t in inputs[1:])
+        tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
+        self.depends_on_data |= is_empty or by_mask or bool(tags and name not in _INDEXING)
+        if not is_empty and not func.is_view:
+            self.used |= {_address(t) for t in inputs if t.layout == torch.strided}
 
     def _where(self, name: str) -> str:
         at = self._path[-1] if self._path else ""

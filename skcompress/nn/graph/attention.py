@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skcompress.nn.layers import _coded_class, packed_weights
+
 __all__ = ["PrunedAttention", "prune_attention_"]
 
 
@@ -19,7 +21,8 @@ def prune_attention_(layer: nn.MultiheadAttention, n_rows: int, n_columns: int) 
     n_rows, n_columns : int
         Of the projection of queries.
     """
-    layer.__class__ = PrunedAttention
+    attrs = tuple(packed_weights(layer))
+    layer.__class__ = _coded_class(PrunedAttention, attrs) if attrs else PrunedAttention
     # Torch's fused kernels, which this switches off, know no other width than heads * head_dim.
     layer._qkv_same_embed_dim = False
     layer.embed_dim = n_columns

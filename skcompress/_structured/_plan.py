@@ -1,0 +1,158 @@
+"""What a structured pruner has decided: small, printable, and good for every net of its kind."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from skorch import NeuralNet
+from torch import nn
+
+from .._nets import module_root, replace_modules
+from ..base import TrainedPlan
+from ..nn.graph import Graph, Kept, plain_copy
+from ..nn.surgery import shrink, sizes
+
+# What is left of a parameter's name is the name of the layer.
+_WEIGHT = re.compile(r"\.(weight|in_proj_weight|q_proj_weight|weight_ih(_l\d+)?)$")
+_SHOWN = 10
+
+
+def layer_name(parameter: str) -> str:
+    """Return the layer, below the net, whose units a parameter makes."""
+    return "module." + _WEIGHT.sub("", parameter)
+
+
+def structure_of(module: nn.Module) -> str:
+    """Digest of the layers of a module and of their sizes, stored as codes or not."""
+    plain = plain_copy(module)
+    layers = [
+        (name, type(layer).__qualname__, [(n, tuple(s)) for n, s in sizes(layer).items()])
+        for name, layer in plain.named_modules()
+    ]
+    return hashlib.sha256(repr(layers).encode()).hexdigest()[:16]
+
+
+class StructurePlan:
+    """Which units go, which stay and why.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        What it was made for.
+    graph : Graph
+        Of the module.
+    removed : sequence of int
+        Numbers of the units that go.
+
+    Attributes
+    ----------
+    units : dict of str to tuple of int
+        For each layer how many units are kept, and how many there were.
+    removed : dict of str to list of int
+        For each layer which of its units go.
+    protected : list of str
+        What had to stay, and why.
+    """
+
+    def __init__(self, module: nn.Module, graph: Graph, removed: Sequence[int]) -> None:
+        self.structure = structure_of(module)
+        kept = graph.kept(removed)
+        self._kept = {
+            name: [None if k is None else _to_bits(k) for k in axes] for name, axes in kept.items()
+        }
+        self.units: dict[str, tuple[int, int]] = {}
+        self.removed: dict[str, list[int]] = {}
+        self.protected = [_with_layer(str(part), part.name) for part in graph.protected]
+        for part in graph.protected:
+            self._count(part.name, part.n_units, part.n_units)
+        gone = set(removed)
+        for group in graph.groups:
+            places = graph.axes[group.producers[0]]
+            own = sorted({places.index(unit) for unit in group.units if unit in gone})
+            self._count(group.name, group.n_units - len(own), group.n_units)
+            if own:
+                self.removed.setdefault(layer_name(group.name), []).extend(own)
+
+    def kept(self) -> Kept:
+        """Return what stays of each tensor of the module, see `skcompress.nn.surgery.shrink`."""
+        return {
+            name: [None if bits is None else _from_bits(bits) for bits in axes]
+            for name, axes in self._kept.items()
+        }
+
+    def apply(self, net: NeuralNet) -> NeuralNet:
+        """Remove the units from a net of ours."""
+        module = module_root(net)["module"]
+        if structure_of(module) != self.structure:
+            raise ValueError(
+                "StructuredPruner was fitted on a net with other layers, or with layers of other "
+                "sizes. Fit it on this net, or on one of the same structure."
+            )
+        return replace_modules(net, {"module": shrink(module, self.kept())})
+
+    def _count(self, name: str, kept: int, dense: int) -> None:
+        before = self.units.get(layer_name(name), (0, 0))
+        self.units[layer_name(name)] = (before[0] + kept, before[1] + dense)
+
+    def __repr__(self) -> str:
+        n_kept = sum(kept for kept, _ in self.units.values())
+        n = sum(dense for _, dense in self.units.values())
+        lines = [
+            f"  {name}: {len(own)} of {self.units[name][1]} units go: {_listed(own)}"
+            for name, own in self.removed.items()
+        ]
+        head = f"StructurePlan({n - n_kept} of {n} units go)"
+        return "\n".join([head, *lines, *(f"  {line}" for line in self.protected)])
+
+
+class GradualPlan(TrainedPlan):
+    """The plan of several removals with training between them: good for one net only.
+
+    Attributes
+    ----------
+    steps : list of StructurePlan
+        What went in each step.
+    """
+
+    def __init__(self, incoming: str, net: NeuralNet, steps: list[StructurePlan]) -> None:
+        super().__init__("StructuredPruner", incoming, net)
+        self.steps = steps
+
+    @property
+    def units(self) -> dict[str, tuple[int, int]]:
+        """For each layer how many units are kept, and how many there were."""
+        first, last = self.steps[0].units, self.steps[-1].units
+        return {name: (last[name][0], dense) for name, (_, dense) in first.items() if name in last}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "steps": self.steps}
+
+    def __repr__(self) -> str:
+        return "\n".join([super().__repr__(), *(repr(step) for step in self.steps)])
+
+
+def _with_layer(line: str, name: str) -> str:
+    return layer_name(name) + line.removeprefix(name)
+
+
+def _to_bits(kept: Sequence[int]) -> tuple[int, bytes]:
+    """One bit for each index up to the last one that is kept."""
+    mask = np.zeros(max(kept) + 1, dtype=bool)
+    mask[list(kept)] = True
+    return len(mask), np.packbits(mask).tobytes()
+
+
+def _from_bits(bits: tuple[int, bytes]) -> list[int]:
+    mask = np.unpackbits(np.frombuffer(bits[1], dtype=np.uint8), count=bits[0])
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def _listed(indices: Sequence[int]) -> str:
+    shown = ", ".join(map(str, indices[:_SHOWN]))
+    return shown + (", ..." if len(indices) > _SHOWN else "")
+
+

@@ -1,0 +1,364 @@
+"""The step: which units go is decided by scores, on a net that was traced and is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from .._fingerprint import seed_from
+from .._nets import copy_net, module_root, net_digest
+from ..base import BaseCompressor, TrainingData
+from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
+from ..nn.graph.proof import provable, prove
+from ..nn.importance import cubic_schedule
+from ..nn.importance_units import (
+    choose_below,
+    choose_fraction,
+    parse_threshold,
+    smallest_enough,
+    unit_groups,
+    weight_scores,
+)
+from ..nn.stats import count_macs, count_params
+from ..nn.surgery import shrink
+from ..nn.weights import resolve_ignored
+from ._plan import GradualPlan, StructurePlan
+from ._rows import gradient_products, inputs_of, unit_activations
+
+_TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
+_IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
+
+
+class StructuredPruner(BaseCompressor):
+    r"""Remove neurons, channels, recurrent units and attention heads for good.
+
+    Use it to make a net *fast*: the layers become smaller, whatever runs them.
+    In one go it costs more accuracy than zeros do, so train afterwards
+    (FineTuner behind it) or in between (`n_steps`, `fine_tuner`).
+
+    The net is watched while it predicts some of the rows. What is found to
+    belong together (rows of a layer, entries of its norm layer, columns of its
+    readers, both sides of a residual connection) goes together. What cannot be
+    followed stays, with the reason in `plan_`. Each removal is proven: the
+    outputs are those of the dense net with the columns that read the removed
+    units set to zero. If not, it raises and nothing has changed. Units under a
+    LayerNorm, outputs, and widths that the code of the net writes down stay.
+
+    A unit is scored by the weights w that make it,
+
+    .. math:: l2: s \sqrt{mean(w^2)}, \quad l1: s\, mean(|w|)
+
+    with s the scale of a norm layer behind it: means, so that layers of all
+    sizes compare.
+
+    Parameters
+    ----------
+    pruning_ratio : float, default=None
+        Fraction of the units to remove, in [0, 1). Of those that can be removed.
+    threshold : float or str, default=None
+        Units with a smaller score go: a number (in units of a weight), or
+        "mean", "median", "0.5*mean" as in scikit-learn's SelectFromModel.
+    target_params : float or int, default=None
+        Remove until no more parameters than this are left; a float in (0, 1) is
+        a fraction of the dense net's.
+    target_macs : float or int, default=None
+        The same for multiply-accumulates of one row.
+    importance : str or callable, default="l2"
+        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (gradient of
+        the loss times weight, on the rows); "activation" (mean magnitude on the
+        rows); "random"; or a function that gets a
+        :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
+        None of them is best for all nets: sweep it.
+    scope : {"global", "layer"}, default="global"
+        Rank all units together, or in each group by itself.
+    min_units : int, default=1
+        How many units every group keeps, >= 1.
+    round_to : int, default=None
+        Keep a multiple of this in every group, for hardware that likes it.
+    n_steps : int, default=1
+        Number of pruning steps, >= 1, on the cubic schedule of Zhu & Gupta (2017).
+    fine_tuner : FineTuner, default=None
+        Trains between the steps, so needed with ``n_steps > 1`` and not used
+        otherwise.
+    random_state : int, RandomState instance or None, default=None
+        Seeds "random". None: derived from the estimator's seed, or drawn from
+        numpy's global RNG when the step is used alone.
+    ignored_layers : sequence of str, default=()
+        Names of layers of which nothing may change, as in
+        ``net.module_.named_modules()``; each covers everything below it.
+
+    Attributes
+    ----------
+    plan_ : StructurePlan or GradualPlan
+        Which units go, which stay and why; with ``n_steps > 1`` which net was
+        trained and what went in each step.
+    report_ : Bunch
+        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_``
+        twins; ``units``: for each layer how many units are kept, and how many
+        there were.
+
+    References
+    ----------
+    Li et al. (2017), "Pruning Filters for Efficient ConvNets" (l1). Liu et al.
+    (2017), "Learning Efficient Convolutional Networks through Network Slimming"
+    (bn_scale). Molchanov et al. (2019), "Importance Estimation for Neural Network
+    Pruning" (taylor).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skorch import NeuralNetClassifier
+    >>> from skcompress import StructuredPruner, TrainingData
+    >>> class MLP(torch.nn.Sequential):
+    ...     def __init__(self):
+    ...         super().__init__(
+    ...             torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 3)
+    ...         )
+    >>> net = NeuralNetClassifier(MLP, criterion=torch.nn.CrossEntropyLoss).initialize()
+    >>> data = TrainingData(np.ones((8, 4), dtype="float32"), np.zeros(8, dtype="int64"))
+    >>> pruner = StructuredPruner(0.5)
+    >>> pruner.fit_transform(net, data).module_
+    MLP(
+      (0): Linear(in_features=4, out_features=5, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=5, out_features=3, bias=True)
+    )
+    >>> print(pruner.plan_)
+    StructurePlan(5 of 13 units go)
+      module.0: 5 of 10 units go: ...
+      module.2: 3 units stay: it is an output of the net
+
+    Half of the parameters, from the layers where the score is smallest:
+
+    >>> StructuredPruner(target_params=0.5).fit(net, data).report_.n_params
+    43
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "pruning_ratio": [Interval(Real, 0, 1, closed="left"), None],
+        "threshold": [Interval(Real, 0, None, closed="left"), str, None],
+        "target_params": [Interval(Real, 0, None, closed="neither"), None],
+        "target_macs": [Interval(Real, 0, None, closed="neither"), None],
+        "importance": [StrOptions(_IMPORTANCES), callable],
+        "scope": [StrOptions({"global", "layer"})],
+        "min_units": [Interval(Integral, 1, None, closed="left")],
+        "round_to": [Interval(Integral, 1, None, closed="left"), None],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "fine_tuner": [HasMethods(["fit_transform", "set_params"]), None],
+        "random_state": ["random_state"],
+        "ignored_layers": ["array-like", tuple],
+    }
+
+    def __init__(
+        self,
+        pruning_ratio: float | None = None,
+        *,
+        threshold: float | str | None = None,
+        target_params: float | None = None,
+        target_macs: float | None = None,
+        importance: str | Callable[..., Any] = "l2",
+        scope: str = "global",
+        min_units: int = 1,
+        round_to: int | None = None,
+        n_steps: int = 1,
+        fine_tuner: Any = None,
+        random_state: Any = None,
+        ignored_layers: Sequence[str] = (),
+    ) -> None:
+        self.pruning_ratio = pruning_ratio
+        self.threshold = threshold
+        self.target_params = target_params
+        self.target_macs = target_macs
+        self.importance = importance
+        self.scope = scope
+        self.min_units = min_units
+        self.round_to = round_to
+        self.n_steps = n_steps
+        self.fine_tuner = fine_tuner
+        self.random_state = random_state
+        self.ignored_layers = ignored_layers
+
+    @property
+    def _needs_data(self) -> bool:
+        return True
+
+    def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
+        self._validate_params()
+        given = {name: value for name in _TARGETS if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f"StructuredPruner needs exactly one of {', '.join(map(repr, _TARGETS))}. Got "
+                f"{', '.join(f'{k}={v!r}' for k, v in given.items()) or 'none of them'}."
+            )
+        [(name, value)] = given.items()
+        if name == "threshold":
+            parse_threshold(value)
+        elif name != "pruning_ratio" and value >= 1 and not isinstance(value, Integral):
+            raise ValueError(
+                f"Got {name}={value!r}, but expected a fraction in (0, 1) or a whole number."
+            )
+        if self.n_steps > 1:
+            if self.fine_tuner is None:
+                raise ValueError(
+                    "StructuredPruner prunes in several steps only with training between them: "
+                    f"pass fine_tuner=FineTuner(...). Got n_steps={self.n_steps!r} and "
+                    "fine_tuner=None."
+                )
+            if isinstance(self.fine_tuner, BaseCompressor):
+                self.fine_tuner._check(net, has_data=has_data)
+        super()._check(net, has_data=has_data)
+
+    def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
+        result = super()._fit(net, data)
+        self.report_["units"] = dict(self.plan_.units)
+        return result
+
+    def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
+        traced = self._traced(net, data)
+        if self.n_steps == 1:
+            return self._one_shot(traced, self._target(traced))
+        return self._gradual(traced)
+
+    def _apply(self, net: NeuralNet, plan: StructurePlan | GradualPlan) -> NeuralNet:
+        return plan.apply(net)
+
+    def _traced(self, net: NeuralNet, data: TrainingData) -> _Traced:
+        module = copy_module(module_root(net)["module"]).cpu()
+        calls = inputs_of(net, data)
+        ignored = resolve_ignored(module_root(net), self.ignored_layers)
+        names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
+        graph = provable(module, trace(module, calls, ignored=names), calls)
+        return _Traced(net, data, module, calls, graph)
+
+    def _one_shot(self, traced: _Traced, target: tuple[str, Any]) -> StructurePlan:
+        chosen = self._choose(traced, *target)
+        removed = [
+            group.units[i]
+            for group, own in zip(traced.graph.groups, chosen, strict=True)
+            for i in own
+        ]
+        prove(traced.module, traced.graph, removed, traced.calls)
+        return StructurePlan(traced.module, traced.graph, removed)
+
+    def _choose(self, traced: _Traced, kind: str, target: Any) -> list[list[int]]:
+        rules: dict[str, Any] = {
+            "scope": self.scope,
+            "min_units": self.min_units,
+            "round_to": self.round_to,
+        }
+        if not traced.graph.groups:
+            if kind == "pruning_ratio" and target == 0:
+                return []
+            reasons = "; ".join(map(str, traced.graph.protected)) or "it has no hidden units"
+            raise ValueError(f"StructuredPruner cannot remove any unit of this net: {reasons}.")
+        scores = self._scores(traced)
+        if kind == "pruning_ratio":
+            return choose_fraction(scores, target, **rules)
+        if kind == "threshold":
+            return choose_below(scores, target, **rules)
+
+        def size(fraction: float) -> int:
+            return traced.size(kind, choose_fraction(scores, fraction, **rules))
+
+        fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
+        if fraction is None:
+            raise ValueError(
+                f"StructuredPruner cannot reach {kind}={getattr(self, kind)!r}, which is {target} "
+                f"here: with min_units={self.min_units!r} the smallest net it can make has "
+                f"{size(1.0)}. Raise the target or lower min_units."
+            )
+        return choose_fraction(scores, fraction, **rules)
+
+    def _scores(self, traced: _Traced) -> list[Tensor]:
+        plain, graph = plain_copy(traced.module), traced.graph
+        if self.importance == "taylor":
+            products = gradient_products(traced.net, traced.data)
+            return weight_scores(unit_groups(plain, graph, products), "signed")
+        if self.importance == "activation":
+            return unit_activations(traced.net, traced.data, graph)
+        if self.importance == "random":
+            draw = torch.Generator().manual_seed(self._seed(traced.data))
+            return [torch.rand(group.n_units, generator=draw) for group in graph.groups]
+        groups = unit_groups(plain, graph)
+        if isinstance(self.importance, str):
+            return weight_scores(groups, self.importance)
+        scores = [torch.as_tensor(self.importance(group)).float() for group in groups]
+        for group, one in zip(groups, scores, strict=True):
+            if one.shape != (group.n_units,) or bool(one.isnan().any()):
+                raise ValueError(
+                    f"The callable given as 'importance' returned {one!r} for {group.name!r}, but "
+                    f"expected {group.n_units} numbers, one for each unit and none of them nan."
+                )
+        return scores
+
+    def _target(self, traced: _Traced) -> tuple[str, Any]:
+        """Return which target is given, counts as counts."""
+        kind = next(name for name in _TARGETS if getattr(self, name) is not None)
+        value = getattr(self, kind)
+        if kind.startswith("target_") and value < 1:
+            dense = traced.data.dense_net or traced.net
+            module = copy_module(module_root(dense)["module"]).cpu()
+            value = int(value * traced.count(kind, module))
+        return kind, value
+
+    def _gradual(self, traced: _Traced) -> GradualPlan:
+        incoming, data = net_digest(traced.net), traced.data
+        seed = None if data._fold.seed is None else self._seed(data)
+        net, plans = copy_net(traced.net), []
+        for step, target in enumerate(self._schedule(traced), start=1):
+            if step > 1:
+                step_seed = None if seed is None else seed_from(seed, step)
+                net = clone(self.fine_tuner).fit_transform(net, data._with_fold(seed=step_seed))
+                traced = self._traced(net, data)
+            plans.append(self._one_shot(traced, target))
+            net = plans[-1].apply(net)
+        return GradualPlan(incoming, net, plans)
+
+    def _schedule(self, traced: _Traced) -> list[tuple[str, Any]]:
+        kind, target = self._target(traced)
+        if kind == "pruning_ratio":
+            # Of what is left: together they are the ratio of what there was.
+            ratios = [0.0, *cubic_schedule(target, self.n_steps)]
+            left = zip(ratios, ratios[1:], strict=False)
+            return [(kind, (now - before) / (1 - before)) for before, now in left]
+        progress = cubic_schedule(1.0, self.n_steps)
+        if kind == "threshold":
+            factor, of = parse_threshold(target)
+            return [(kind, p * factor if of is None else f"{p * factor}*{of}") for p in progress]
+        start = traced.count(kind, traced.module)
+        return [(kind, round(start + (min(target, start) - start) * p)) for p in progress]
+
+
+@dataclass
+class _Traced:
+    """A net with what was found out about it; the module is a copy on the CPU."""
+
+    net: NeuralNet
+    data: TrainingData
+    module: nn.Module
+    calls: list[Inputs]
+    graph: Graph
+
+    def size(self, kind: str, chosen: Sequence[Sequence[int]]) -> int:
+        """Count what a choice of units leaves."""
+        groups = zip(self.graph.groups, chosen, strict=True)
+        removed = [group.units[i] for group, own in groups for i in own]
+        return self.count(kind, shrink(self.module, self.graph.kept(removed)))
+
+    def count(self, kind: str, module: nn.Module) -> int:
+        """Count parameters, or multiply-accumulates of one row."""
+        if kind == "target_params":
+            return count_params(module)
+        args, kwargs = self.calls[0]
+        return count_macs(module, lambda: module(*args, **kwargs), 1)
+
+

@@ -1,0 +1,250 @@
+"""Which units matter least: scores, and the choice of units by rank, threshold or target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skcompress.nn.graph import AxisKey, Graph, Group
+
+__all__ = [
+    "UnitGroup",
+    "choose_below",
+    "choose_fraction",
+    "parse_threshold",
+    "smallest_enough",
+    "unit_groups",
+    "weight_scores",
+]
+
+Scores = Sequence[Tensor]
+"""For each group the scores of its units; infinite: stays."""
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that compete with each other, with the weights that make each of them.
+
+    Attributes
+    ----------
+    name : str
+        The parameter that makes the units; the first one, where layers are coupled.
+    weights : tuple of torch.Tensor
+        For each unit its producing weights, as one vector. Without biases.
+    scales : torch.Tensor of shape (n_units,)
+        Mean magnitude of the scales of norm layers right behind a unit; 1 where there is none.
+
+    Examples
+    --------
+    >>> group = UnitGroup("0.weight", (torch.tensor([3.0, -1.0]),), torch.ones(1))
+    >>> group.n_units
+    1
+    """
+
+    name: str
+    weights: tuple[Tensor, ...]
+    scales: Tensor
+    has_scales: bool = False
+
+    @property
+    def n_units(self) -> int:
+        """How many units there are."""
+        return len(self.weights)
+
+
+def unit_groups(
+    module: nn.Module, graph: Graph, values: Mapping[str, Tensor] | None = None
+) -> list[UnitGroup]:
+    """Collect what makes each unit.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Plain, see `skcompress.nn.graph.plain_copy`.
+    graph : Graph
+        Of the module.
+    values : mapping of str to torch.Tensor, optional
+        Take these instead of the weights, such as gradients times weights.
+
+    Examples
+    --------
+    >>> from skcompress.nn.graph import trace
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> [group] = unit_groups(net, trace(net, [((torch.zeros(1, 4),), {})]))
+    >>> group.name, group.n_units, group.weights[0].shape
+    ('0.weight', 3, torch.Size([4]))
+    """
+    tensors = {name: p.detach() for name, p in module.named_parameters()}
+    made = tensors if values is None else dict(values)
+    return [_unit_group(group, graph, made, tensors) for group in graph.groups]
+
+
+def _unit_group(
+    group: Group, graph: Graph, made: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> UnitGroup:
+    rows = _by_unit(group.producers, graph, made)
+    scales = _by_unit(group.scales, graph, tensors)
+    means = [scales[u].abs().mean() if u in scales else torch.tensor(1.0) for u in group.units]
+    weights = tuple(rows[unit] for unit in group.units)
+    return UnitGroup(group.name, weights, torch.stack(means), bool(group.scales))
+
+
+def _by_unit(
+    keys: Sequence[AxisKey], graph: Graph, tensors: Mapping[str, Tensor]
+) -> dict[int, Tensor]:
+    """Gather, for each unit, its slices of some tensors."""
+    parts: dict[int, list[Tensor]] = {}
+    for name, axis in keys:
+        if name in tensors:
+            slices = tensors[name].movedim(axis, 0).flatten(1) if tensors[name].dim() > 1 else None
+            for index, unit in enumerate(graph.axes[name, axis]):
+                part = tensors[name][index : index + 1] if slices is None else slices[index]
+                parts.setdefault(unit, []).append(part.float())
+    return {unit: torch.cat(own) for unit, own in parts.items()}
+
+
+def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
+    r"""Score units by their weights.
+
+    ``"l1"`` is :math:`s \, \mathrm{mean}|w|` and ``"l2"`` is
+    :math:`s \sqrt{\mathrm{mean}\,w^2}` over the producing weights :math:`w` of a unit, where
+    :math:`s` is the scale of a norm layer behind it: means, so that layers of all sizes compare,
+    and a threshold is a number in units of a weight. ``"bn_scale"`` is :math:`s` alone; units
+    without a norm layer stay. ``"signed"`` is :math:`|\mathrm{mean}\,w|`, for values that are
+    products of gradients and weights.
+
+    Examples
+    --------
+    >>> group = UnitGroup("a", (torch.tensor([3.0, -1.0]), torch.zeros(2)), torch.tensor([1.0, 2.0]))
+    >>> weight_scores([group], "l1")
+    [tensor([2., 0.])]
+    """
+    kinds: dict[str, Callable[[Tensor], Tensor]] = {
+        "l1": lambda w: w.abs().mean(),
+        "l2": lambda w: w.square().mean().sqrt(),
+        "signed": lambda w: w.mean().abs(),
+    }
+    if importance == "bn_scale":
+        return [
+            group.scales if group.has_scales else torch.full_like(group.scales, torch.inf)
+            for group in groups
+        ]
+    score = kinds[importance]
+    scores = [torch.stack([score(w) for w in group.weights]) for group in groups]
+    if importance == "signed":
+        return scores
+    return [one * group.scales for one, group in zip(scores, groups, strict=True)]
+
+
+def parse_threshold(threshold: float | str) -> tuple[float, str | None]:
+    """Read a threshold like scikit-learn's ``SelectFromModel``: a factor and what it is of.
+
+    Examples
+    --------
+    >>> parse_threshold(0.1), parse_threshold("median"), parse_threshold("0.5*mean")
+    ((0.1, None), (1.0, 'median'), (0.5, 'mean'))
+    """
+    if not isinstance(threshold, str):
+        return float(threshold), None
+    found = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*(mean|median)\s*", threshold)
+    try:
+        if found is not None:
+            return float(found[1] or 1.0), found[2]
+    except ValueError:
+        pass
+    raise ValueError(
+        f"Got threshold={threshold!r}, but expected a number, 'mean', 'median', or a factor and "
+        "one of them, such as '0.5*mean'."
+    )
+
+
+def choose_below(
+    scores: Scores, threshold: float | str, *, scope: str, min_units: int, round_to: int | None
+) -> list[list[int]]:
+    """Choose the units, by position in their group, whose score is below a threshold.
+
+    Examples
+    --------
+    >>> choose_below([torch.tensor([0.1, 3.0, 2.0])], 2.0, scope="global", min_units=1, round_to=None)
+    [[0]]
+    """
+    factor, of = parse_threshold(threshold)
+    finite = [one[one.isfinite()] for one in scores]
+    pool = torch.cat(finite) if finite else torch.zeros(0)
+    chosen = []
+    for one, own in zip(scores, finite, strict=True):
+        base = own if scope == "layer" else pool
+        limit = factor if of is None else factor * _statistic(base, of)
+        order = one.argsort(stable=True)
+        n_below = int((one < limit).sum())
+        chosen.append(_allowed(order.tolist(), n_below, min_units, round_to))
+    return chosen
+
+
+def _statistic(values: Tensor, of: str) -> float:
+    if values.numel() == 0:
+        return 0.0
+    return float(values.mean() if of == "mean" else values.double().quantile(0.5))
+
+
+def choose_fraction(
+    scores: Scores, fraction: float, *, scope: str, min_units: int, round_to: int | None
+) -> list[list[int]]:
+    """Choose a fraction of all units, or of each group: those with the smallest scores.
+
+    A larger fraction chooses the same units and others. Groups keep at least ``min_units``, and
+    a multiple of ``round_to`` units; where that binds, others do not go in their place.
+
+    Examples
+    --------
+    >>> scores = [torch.tensor([0.1, 3.0]), torch.tensor([0.2, 0.3])]
+    >>> choose_fraction(scores, 0.5, scope="global", min_units=1, round_to=None)
+    [[0], [0]]
+    """
+    orders = [one.argsort(stable=True).tolist() for one in scores]
+    finite = [int(one.isfinite().sum()) for one in scores]
+    if scope == "layer":
+        counts = [min(round(fraction * len(one)), n) for one, n in zip(scores, finite, strict=True)]
+    else:
+        sizes = [len(one) for one in scores]
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        merged = torch.cat(list(scores)).argsort(stable=True)
+        k = min(round(fraction * sum(sizes)), sum(finite))
+        counts = torch.bincount(owner[merged[:k]], minlength=len(sizes)).tolist()
+    return [
+        _allowed(order, n, min_units, round_to) for order, n in zip(orders, counts, strict=True)
+    ]
+
+
+def _allowed(order: list[int], n: int, min_units: int, round_to: int | None) -> list[int]:
+    """Return the first n of an order, or fewer, so that what is kept is enough and round."""
+    keep = max(len(order) - n, min(min_units, len(order)), 1)
+    if round_to is not None:
+        keep = min(-(-keep // round_to) * round_to, len(order))
+    return order[: len(order) - keep]
+
+
+def smallest_enough(is_enough: Callable[[float], bool], n: int) -> float | None:
+    """Find the smallest of the fractions 0, 1/n, ..., 1 that is enough; None if 1 is not.
+
+    What is enough for a fraction has to be for all larger ones.
+
+    Examples
+    --------
+    >>> smallest_enough(lambda fraction: fraction >= 0.3, 10)
+    0.3
+    """
+    if not is_enough(1.0):
+        return None
+    low, high = -1, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if is_enough(middle / n):
+            high = middle
+        else:
+            low = middle
+    return high / n

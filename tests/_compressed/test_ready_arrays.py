@@ -1,0 +1,111 @@
+"""Arrays that `predict` takes as they are: less work, the same answers, the same errors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import config_context
+
+from skcompress import CompressedClassifier, MagnitudePruner
+from skcompress._net_estimator import _base
+from tests.nets import Tokens, make_classifier
+
+
+@pytest.fixture(scope="module")
+def clf(digits):
+    return CompressedClassifier(make_classifier(), MagnitudePruner(0.5), random_state=0).fit(
+        *digits
+    )
+
+
+@pytest.fixture
+def full_validation(monkeypatch):
+    """Count how often scikit-learn's full validation runs."""
+    calls = []
+    check_X = _base.check_X
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return check_X(*args, **kwargs)
+
+    monkeypatch.setattr(_base, "check_X", counted)
+    return calls
+
+
+def test_a_ready_array_is_taken_as_it_is(clf, digits, full_validation):
+    X = digits[0]
+    ready = clf.predict_proba(X)
+    assert full_validation == []
+    np.testing.assert_array_equal(clf.predict_proba(X.astype(np.float64)), ready)
+    assert full_validation == [1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X.astype(np.float64),
+        lambda X: X[::-1],
+        lambda X: np.asfortranarray(X),
+        lambda X: X.tolist(),
+        lambda X: pd.DataFrame(X),
+        lambda X: np.ma.masked_array(X),
+    ],
+    ids=["float64", "reversed", "fortran", "list", "frame", "subclass"],
+)
+def test_others_are_validated_in_full(clf, digits, full_validation, change):
+    X = change(digits[0])
+    clf.predict(X)
+    assert full_validation == [1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda X: np.where(np.arange(64) == 3, np.nan, X),
+        lambda X: np.where(np.arange(64) == 3, np.inf, X),
+        lambda X: np.where(np.arange(64) % 2, np.inf, -np.inf) + X,
+        lambda X: X[:, :30],
+        lambda X: X[0],
+        lambda X: X[:0],
+    ],
+    ids=["nan", "inf", "inf-inf", "width", "1-D", "empty"],
+)
+def test_the_same_errors(clf, digits, spoil):
+    X = np.ascontiguousarray(spoil(digits[0]), dtype=np.float32)
+    messages = []
+    for array in (X, X.astype(np.float64)):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            clf.predict(array)
+        messages.append(str(caught.value).replace("float32", "float64"))
+    assert messages[0] == messages[1]
+
+
+def test_large_numbers_that_only_sum_to_infinity(clf, digits, full_validation):
+    X = np.full((4, 64), 3e38, dtype=np.float32)
+    assert np.isfinite(X).all()
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(X.sum())
+    assert clf.transform(X).shape == (4, 10)
+    assert full_validation == [1]
+
+
+def test_a_model_that_knows_names_asks_for_them(digits, full_validation):
+    X, y = digits
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(64)])
+    clf = CompressedClassifier(make_classifier(), random_state=0).fit(frame, y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        clf.predict(X)
+
+
+def test_ids_are_not_floats(full_validation):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 20, size=(60, 5))
+    clf = CompressedClassifier(make_classifier(Tokens), dtype=None, random_state=0)
+    clf.fit(X, X[:, 0] % 3)
+    np.testing.assert_array_equal(clf.predict(X.astype(np.float32)), clf.predict(X))
+
+
+def test_configuration_is_respected(clf, digits):
+    X = digits[0].copy()
+    X[0, 0] = np.nan
+    with config_context(assume_finite=True):
+        assert np.isnan(clf.predict_proba(X)).any()
