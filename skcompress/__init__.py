@@ -14,7 +14,8 @@ return:
 
 Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
 Taught by a larger model : :class:`DistilledClassifier`, :class:`DistilledRegressor`
-Steps : :class:`MagnitudePruner`, :class:`Quantizer`, :class:`FineTuner`
+Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`, :class:`Quantizer`,
+    :class:`FineTuner`
 Rows for a step used alone : :class:`TrainingData`
 Sample weights for any net : :class:`SampleWeightMixin`
 Scores of size beside quality : :mod:`skcompress.metrics`
@@ -41,6 +42,7 @@ __all__ = [
     "MagnitudePruner",
     "Quantizer",
     "SampleWeightMixin",
+    "StructuredPruner",
     "TrainingData",
     "base",
     "cache",
@@ -62,6 +64,7 @@ _HOMES = {
     "MagnitudePruner": "_pruning",
     "Quantizer": "_quantization",
     "SampleWeightMixin": "_nets",
+    "StructuredPruner": "_structured",
     "TrainingData": "base",
 }
 

@@ -8,18 +8,24 @@ from typing import Any
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from ._nets import module_root, predict_raw
+from ._nets import module_root, predict_raw, seeded
 from .nn.stats import count_macs, count_nonzero, count_params, count_weights
 
 
 def net_facts(net: NeuralNet, rows: Any) -> dict[str, Any]:
     """Count what the net has, and what one of `rows` costs (None without rows)."""
     root = module_root(net)
+    macs = None
+    if rows is not None:
+        # Counting restores the global RNG afterwards. Unguarded, that would rewind
+        # the draws of a net that trains in another thread.
+        with seeded(0):
+            macs = count_macs(root, lambda: predict_raw(net, rows), 1)
     return {
         "n_params": count_params(root),
         "n_nonzero": count_nonzero(root),
         "n_weights": count_weights(root),
-        "macs": None if rows is None else count_macs(root, lambda: predict_raw(net, rows), 1),
+        "macs": macs,
     }
 
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class MLP(nn.Module):
     def __init__(self, widths):
         super().__init__()
         layers = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -213,7 +214,7 @@ def parse_arguments(description, fields):
 
 
 def write_records(path, records, fields):
-    """Write records as a list of dicts of scalars, all with the same fields, None where unfit."""
+    """Write records as a list of dicts of scalars, all with the same fields: None where unknown."""
     facts = machine()
     rows = [{**dict.fromkeys(fields), **facts, **record} for record in records]
     path.write_text(json.dumps(rows, indent=1))

@@ -19,12 +19,12 @@ and scikit-learn waking up, and so it is shown beside them and not as a ratio.
 """
 
 import multiprocessing
-import pickle
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 from _common import (
     MACHINE_FIELDS,
@@ -141,8 +141,8 @@ def cold(front_ends, X, *, n_processes):
     records = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("skcompress", "codes", "skorch", "MLPClassifier"):
-            path = Path(folder, "model.pkl")
-            path.write_bytes(pickle.dumps(front_ends[name]))
+            path = Path(folder, "model.joblib")
+            joblib.dump(front_ends[name], path)
             times = []
             for _ in range(n_processes):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -164,7 +164,7 @@ def cold(front_ends, X, *, n_processes):
 def first_calls(path, X):
     """Return the CPU seconds of the first and of the second prediction of a pickled model."""
     use_one_thread()
-    model = pickle.loads(path.read_bytes())
+    model = joblib.load(path)
     times = []
     for _ in range(2):
         start = time.process_time()
@@ -176,6 +176,8 @@ def first_calls(path, X):
 def main():
     arguments = parse_arguments(__doc__, FIELDS)
     use_one_thread()
+    if arguments.quick:
+        print("A quick run: it shows that everything runs, its figures mean nothing.")
     front_ends, X = make_front_ends()
     size = (
         {"n_blocks": 3, "seconds": 0.005} if arguments.quick else {"n_blocks": 120, "seconds": 0.05}

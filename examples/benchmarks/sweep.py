@@ -105,21 +105,26 @@ FIELDS = {
     "share": "of the cached sweep's CPU time",
     **MACHINE_FIELDS,
 }
-# Whatever a cached fit does besides training, compressing and scoring, by the functions that do it:
-# "module:function", or "module:Class.method" for a class and all that inherit from it.
+# What a cached fit does besides training and scoring, by the functions that do it:
+# "module:function", or "module:Class.method" for a class and all that inherit from it. These are
+# private names: one that is gone is shown as missing, and its time with that of what calls it.
 PARTS = {
     "plans and their application": [
         "skcompress.base:BaseCompressor._plan",
         "skcompress.base:BaseCompressor._apply",
     ],
-    "fingerprints": ["skcompress._compressed._dense:_identity", "skcompress._nets:key_of"],
+    "fingerprints": [
+        "skcompress._net_estimator._training:identity_of",
+        "skcompress._nets:key_of",
+    ],
     "store": ["skcompress._store:Store.fetch"],
     "net from arrays": ["skcompress._nets:fetch_trained"],
-    "trial of an untrained net": ["skcompress._compressed._dense:try_out"],
-    "reports": ["skcompress._report:compare", "skcompress._quantization:_bits_report"],
+    "trial of an untrained net": ["skcompress._net_estimator._training:try_out"],
+    "reports": ["skcompress._report:net_facts", "skcompress._quantization:_bits_report"],
+    "sizes of files": ["skcompress._file:measure"],
     "checks of nets": ["skcompress._nets:check_net"],
     "checks of parameters": ["sklearn.base:BaseEstimator._validate_params"],
-    "checks of rows": ["skcompress._compressed._classifier:CompressedClassifier._check_targets"],
+    "checks of rows": ["skcompress._net_estimator._classes:NetClassifierMixin._check_targets"],
     "copies of nets": ["skcompress._nets:copy_net", "skcompress._nets:replace_modules"],
     "clone": ["sklearn.base:clone"],
 }
@@ -213,19 +218,21 @@ def _method(clock, part, function):
 def _places(name):
     """Return where a function is reached: every module that has imported it, or every class."""
     module, _, path = name.partition(":")
-    *owners, attribute = path.split(".")
-    owner = importlib.import_module(module)
-    if owners:
-        (class_name,) = owners
-        classes = [getattr(owner, class_name)]
+    first, _, method = path.partition(".")
+    try:
+        found = getattr(importlib.import_module(module), first)
+    except (ImportError, AttributeError):
+        print(f"missing: {name}")
+        return []
+    if method:
+        classes = [found]
         for cls in classes:
             classes += cls.__subclasses__()
-        return [(cls, attribute) for cls in classes if attribute in vars(cls)]
-    function = getattr(owner, attribute)
+        return [(cls, method) for cls in classes if method in vars(cls)]
     modules = [
         m for n, m in sys.modules.items() if n.partition(".")[0] in ("skcompress", "sklearn")
     ]
-    return [(m, n) for m in modules for n, v in list(vars(m).items()) if v is function]
+    return [(m, n) for m in modules for n, v in list(vars(m).items()) if v is found]
 
 
 def compare(case, X, y, *, naive_first, **sizes):
@@ -347,6 +354,8 @@ def main():
     arguments = parse_arguments(__doc__, FIELDS)
     use_one_thread()
     quick = arguments.quick
+    if quick:
+        print("A quick run: it shows that everything runs, its figures mean nothing.")
     X, y = make_classification(
         600 if quick else 6000, 50, n_informative=30, n_classes=10, random_state=0
     )
@@ -356,7 +365,7 @@ def main():
     for case in CASES:
         compare(case, X[:600], y[:600], naive_first=True, n_folds=2, max_epochs=1)  # wakes torch up
         repetitions = []
-        for repetition in range(1 if quick else 8):
+        for repetition in range(1 if quick else 5):
             naive_first = repetition % 2 == 0
             record = compare(case, X, y, naive_first=naive_first, **sizes)
             repetitions.append({**record, "repetition": repetition})
@@ -365,6 +374,7 @@ def main():
             [{k: v for k, v in r.items() if k != "repetition"} for r in repetitions]
         )
         show(summary, parts)
+        sys.stdout.flush()
         records += [summary, *repetitions, *parts]
     if arguments.json:
         write_records(arguments.json, records, FIELDS)

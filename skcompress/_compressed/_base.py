@@ -60,7 +60,7 @@ class BaseCompressed(BaseNetEstimator):
         dense, facts = dense_net(self, rows, store=store, context=context, check=check)
         net = self._compress(compressor, dense, context)
         self.compressor_ = compressor
-        self._finish(X, dense, net, dense_trained=dense.trained, **facts)
+        self._finish(X, dense, net, **{"dense_trained": dense.trained, **facts})
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 

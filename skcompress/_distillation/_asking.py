@@ -220,6 +220,11 @@ def _aligned(
             f"{probabilities.shape}, but expected one column for each of its {len(theirs)} "
             "classes (of an SVC: decision_function_shape='ovr')."
         )
+    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
+        raise ValueError(
+            f"The teacher {teacher!r:.200} gave probabilities that are NaN, infinite or negative, "
+            "from which nothing can be learned. Look at its training."
+        )
     columns = {label: number for number, label in enumerate(theirs.tolist())}
     known = [columns.get(label) for label in ours.tolist()]
     if all(column is None for column in known):

@@ -89,8 +89,8 @@ def score_all(
 
 
 def warn_of_worse_teacher(scores: Scores) -> None:
-    """Warn where the student is better than its teacher by more than one standard error."""
-    if scores.lead > scores.lead_error:
+    """Warn where the student is better than its teacher by more than two standard errors."""
+    if scores.lead > 2 * scores.lead_error:
         warnings.warn(
             f"The teacher is worse than its student: {scores.teacher:.3f} against "
             f"{scores.student:.3f} on {scores.n_held_out} rows that neither has seen. There is "

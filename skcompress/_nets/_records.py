@@ -22,6 +22,7 @@ from .._store import Record, Store
 from ..exceptions import CacheWarning
 from ._copying import fit_parameters
 from ._predicting import predict_raw
+from ._seeding import seeded
 
 _CLASSES = "classes_inferred_"
 _BFLOAT16 = "@bfloat16"
@@ -178,7 +179,8 @@ def _to_record(net: NeuralNet, blank: NeuralNet) -> Record:
 
 def _from_record(net: NeuralNet, record: Record) -> NeuralNet:
     if record.meta["params"]:
-        net.set_params(verbose=0, **record.meta["params"]).initialize()
+        with seeded(0, net.device):
+            net.set_params(verbose=0, **record.meta["params"]).initialize()
     arrays = dict(record.arrays)
     if "!" + _CLASSES in arrays:
         setattr(net, _CLASSES, arrays.pop("!" + _CLASSES))

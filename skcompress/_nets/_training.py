@@ -18,7 +18,15 @@ from skorch.history import History
 
 from ..nn.weights import find_weights
 from ._copying import module_root
-from ._lessons import Lesson, is_taught, lesson_loss, plain_details, plain_rows, wrap_rows
+from ._lessons import (
+    Lesson,
+    is_taught,
+    lesson_loss,
+    plain_details,
+    plain_rows,
+    speed_up,
+    wrap_rows,
+)
 from ._sample_weight import pack_sample_weight
 from ._seeding import SameSplit, seeded
 from ._teaching import Teacher, teacher_loss
@@ -149,6 +157,10 @@ class _Watched:
             return train, valid
         watch.own_rows = train
         return wrap_rows(self, train, X, y, watch.lesson), valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
+        return speed_up(iterator, dataset)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         return super().infer(plain_rows(x), **fit_params)  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def structure_of(module: nn.Module) -> str:
     """Digest of the layers of a module and of their sizes, stored as codes or not."""
     plain = plain_copy(module)
     layers = [
-        (name, type(layer).__qualname__, [(n, tuple(s)) for n, s in sizes(layer).items()])
+        (name, type(layer).__qualname__, sorted((n, tuple(s)) for n, s in sizes(layer).items()))
         for name, layer in plain.named_modules()
     ]
     return hashlib.sha256(repr(layers).encode()).hexdigest()[:16]
@@ -154,5 +154,3 @@ def _from_bits(bits: tuple[int, bytes]) -> list[int]:
 def _listed(indices: Sequence[int]) -> str:
     shown = ", ".join(map(str, indices[:_SHOWN]))
     return shown + (", ..." if len(indices) > _SHOWN else "")
-
-

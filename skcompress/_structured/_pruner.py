@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from ..nn.stats import count_macs, count_params
 from ..nn.surgery import shrink
 from ..nn.weights import resolve_ignored
 from ._plan import GradualPlan, StructurePlan
-from ._rows import gradient_products, inputs_of, unit_activations
+from ._rows import check_unshared, gradient_products, inputs_of, unit_activations
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
@@ -120,9 +121,7 @@ class StructuredPruner(BaseCompressor):
     >>> from skcompress import StructuredPruner, TrainingData
     >>> class MLP(torch.nn.Sequential):
     ...     def __init__(self):
-    ...         super().__init__(
-    ...             torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 3)
-    ...         )
+    ...         super().__init__(torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 3))
     >>> net = NeuralNetClassifier(MLP, criterion=torch.nn.CrossEntropyLoss).initialize()
     >>> data = TrainingData(np.ones((8, 4), dtype="float32"), np.zeros(8, dtype="int64"))
     >>> pruner = StructuredPruner(0.5)
@@ -140,7 +139,7 @@ class StructuredPruner(BaseCompressor):
     Half of the parameters, from the layers where the score is smallest:
 
     >>> StructuredPruner(target_params=0.5).fit(net, data).report_.n_params
-    43
+    35
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -233,6 +232,7 @@ class StructuredPruner(BaseCompressor):
 
     def _traced(self, net: NeuralNet, data: TrainingData) -> _Traced:
         module = copy_module(module_root(net)["module"]).cpu()
+        check_unshared(net)
         calls = inputs_of(net, data)
         ignored = resolve_ignored(module_root(net), self.ignored_layers)
         names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
@@ -328,8 +328,7 @@ class StructuredPruner(BaseCompressor):
         if kind == "pruning_ratio":
             # Of what is left: together they are the ratio of what there was.
             ratios = [0.0, *cubic_schedule(target, self.n_steps)]
-            left = zip(ratios, ratios[1:], strict=False)
-            return [(kind, (now - before) / (1 - before)) for before, now in left]
+            return [(kind, (now - before) / (1 - before)) for before, now in pairwise(ratios)]
         progress = cubic_schedule(1.0, self.n_steps)
         if kind == "threshold":
             factor, of = parse_threshold(target)
@@ -360,5 +359,3 @@ class _Traced:
             return count_params(module)
         args, kwargs = self.calls[0]
         return count_macs(module, lambda: module(*args, **kwargs), 1)
-
-

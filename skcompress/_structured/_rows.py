@@ -10,7 +10,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from .._nets import copy_net, module_root, predict_raw, replace_modules
+from .._nets import copy_net, module_root, predict_raw, replace_modules, seeded
 from ..base import TrainingData
 from ..nn.graph import Graph, Inputs, plain_copy
 
@@ -27,8 +27,20 @@ def first_rows(X: Any, n: int) -> Any:
     return X[:n]
 
 
+def check_unshared(net: NeuralNet) -> None:
+    """Refuse nets of which another part uses the module's parameters: it would go on doing so."""
+    parts: dict[str, Any] = {**module_root(net), "criterion": getattr(net, "criterion_", None)}
+    own = {id(p) for p in parts.pop("module").parameters()}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module) and any(id(p) in own for p in part.parameters()):
+            raise ValueError(
+                f"StructuredPruner cannot prune a net whose {name!r} shares parameters with its "
+                "module: it would go on using those of before. Give it parameters of its own."
+            )
+
+
 def inputs_of(net: NeuralNet, data: TrainingData) -> list[Inputs]:
-    """Return what the net's module is really called with, for batches of several sizes, on the CPU."""
+    """Return what the net's module is called with for batches of several sizes, on the CPU."""
     calls: list[Inputs] = []
 
     def note(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -54,7 +66,7 @@ def gradient_products(net: NeuralNet, data: TrainingData) -> dict[str, Tensor]:
         parameter.requires_grad_(parameter.is_floating_point())
     X = first_rows(data.X, _MAX_ROWS)
     dataset = net.get_dataset(X, data.y[:_MAX_ROWS])
-    with torch.random.fork_rng([]), torch.enable_grad():
+    with seeded(0, net.device), torch.enable_grad():
         for batch in net.get_iterator(dataset, training=False):
             Xi, yi = batch
             loss = net.get_loss(net.infer(Xi), yi, X=Xi, training=False)
@@ -101,6 +113,4 @@ def _activations_of(graph: Graph, number: int, means: Mapping[str, Tensor]) -> T
             for unit, mean in zip(places, means[layer], strict=True):
                 found.setdefault(unit, []).append(mean)
     stays = torch.tensor(torch.inf)
-    return torch.stack(
-        [torch.stack(found[u]).mean() if u in found else stays for u in group.units]
-    )
+    return torch.stack([torch.stack(found[u]).mean() if u in found else stays for u in group.units])

@@ -119,7 +119,9 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
 
     Examples
     --------
-    >>> group = UnitGroup("a", (torch.tensor([3.0, -1.0]), torch.zeros(2)), torch.tensor([1.0, 2.0]))
+    >>> group = UnitGroup(
+    ...     "a", (torch.tensor([3.0, -1.0]), torch.zeros(2)), torch.tensor([1.0, 2.0])
+    ... )
     >>> weight_scores([group], "l1")
     [tensor([2., 0.])]
     """
@@ -169,7 +171,9 @@ def choose_below(
 
     Examples
     --------
-    >>> choose_below([torch.tensor([0.1, 3.0, 2.0])], 2.0, scope="global", min_units=1, round_to=None)
+    >>> choose_below(
+    ...     [torch.tensor([0.1, 3.0, 2.0])], 2.0, scope="global", min_units=1, round_to=None
+    ... )
     [[0]]
     """
     factor, of = parse_threshold(threshold)
@@ -196,8 +200,8 @@ def choose_fraction(
 ) -> list[list[int]]:
     """Choose a fraction of all units, or of each group: those with the smallest scores.
 
-    A larger fraction chooses the same units and others. Groups keep at least ``min_units``, and
-    a multiple of ``round_to`` units; where that binds, others do not go in their place.
+    A larger fraction chooses the same units and others. Groups keep at least ``min_units``: in
+    place of these go others. They keep a multiple of ``round_to`` units, rounded up.
 
     Examples
     --------
@@ -206,18 +210,29 @@ def choose_fraction(
     [[0], [0]]
     """
     orders = [one.argsort(stable=True).tolist() for one in scores]
+    wanted = [round(fraction * len(one)) for one in scores]
+    if scope == "global":
+        wanted = _over_all(scores, orders, round(fraction * sum(map(len, orders))), min_units)
     finite = [int(one.isfinite().sum()) for one in scores]
-    if scope == "layer":
-        counts = [min(round(fraction * len(one)), n) for one, n in zip(scores, finite, strict=True)]
-    else:
-        sizes = [len(one) for one in scores]
-        owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        merged = torch.cat(list(scores)).argsort(stable=True)
-        k = min(round(fraction * sum(sizes)), sum(finite))
-        counts = torch.bincount(owner[merged[:k]], minlength=len(sizes)).tolist()
     return [
-        _allowed(order, n, min_units, round_to) for order, n in zip(orders, counts, strict=True)
+        _allowed(order, min(n, most), min_units, round_to)
+        for order, n, most in zip(orders, wanted, finite, strict=True)
     ]
+
+
+def _over_all(scores: Scores, orders: list[list[int]], k: int, min_units: int) -> list[int]:
+    """How many units of each group are among the k that go, where no group may lose all."""
+    able = [order[: max(len(order) - min_units, 0)] for order in orders]
+    pool = [
+        (float(one[i]), number)
+        for number, (one, own) in enumerate(zip(scores, able, strict=True))
+        for i in own
+    ]
+    pool.sort()
+    counts = [0] * len(orders)
+    for score, number in pool[:k]:
+        counts[number] += score < float("inf")
+    return counts
 
 
 def _allowed(order: list[int], n: int, min_units: int, round_to: int | None) -> list[int]:

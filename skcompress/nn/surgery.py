@@ -19,7 +19,7 @@ from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.layers import PackedWeight, is_coded, packed_weights
 from skcompress.nn.quant import Codes
 
-__all__ = ["masked", "shrink", "sizes"]
+__all__ = ["cut_to", "masked", "shapes_of", "shrink", "sizes"]
 
 _Cut = Sequence[Sequence[int] | None]
 
@@ -86,6 +86,54 @@ def masked(module: nn.Module, graph: Graph, removed: Sequence[int]) -> nn.Module
         with torch.no_grad():
             getattr(layer, attr).index_fill_(axis, torch.tensor(indices), 0.0)
     return copied
+
+
+def shapes_of(module: nn.Module) -> dict[str, list[int]]:
+    """Return the shapes of all parameters and buffers of a module, stored as codes or not.
+
+    Examples
+    --------
+    >>> shapes_of(nn.Sequential(nn.Linear(3, 2)))
+    {'0.weight': [2, 3], '0.bias': [2]}
+    """
+    return {
+        f"{path}.{name}" if path else name: list(shape)
+        for path, layer in module.named_modules()
+        if not isinstance(layer, PackedWeight)
+        for name, shape in sizes(layer).items()
+    }
+
+
+def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
+    """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
+
+    Which indices were kept does not matter when all values are loaded afterwards: the first ones
+    stand for them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        As its definition makes it.
+    shapes : mapping of str to sequence of int
+        What `shapes_of` returned for the pruned module.
+
+    Examples
+    --------
+    >>> cut_to(nn.Sequential(nn.Linear(3, 2)), {"0.weight": [2, 1], "0.bias": [2]})
+    {'0.weight': [None, [0]]}
+    """
+    kept: Kept = {}
+    for name, now in shapes_of(module).items():
+        then = shapes.get(name, now)
+        if len(then) != len(now) or any(a > b for a, b in zip(then, now, strict=True)):
+            raise ValueError(
+                f"The tensor {name!r} has the shape {now} in this net, but {list(then)} was "
+                "recorded, which is larger. Use it on a net of the structure it was made for."
+            )
+        if list(then) != now:
+            axes = zip(then, now, strict=True)
+            kept[name] = [None if a == b else list(range(a)) for a, b in axes]
+    return kept
 
 
 def sizes(layer: nn.Module) -> dict[str, torch.Size]:

@@ -6,7 +6,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
-from skorch.dataset import ValidSplit
+from skorch.dataset import Dataset, ValidSplit
 from torch import nn
 
 from skcompress import (
@@ -17,7 +17,7 @@ from skcompress import (
     SampleWeightMixin,
 )
 from skcompress._nets import ExtraRows, Lesson, predict_raw, seeded, train
-from tests.nets import MLP, make_classifier, make_regressor
+from tests.nets import MLP, TwoInputs, make_classifier, make_regressor
 
 FOREST = RandomForestClassifier(10, max_depth=6)
 
@@ -218,3 +218,56 @@ def test_several_values(diabetes):
     teacher = RandomForestRegressor(20, random_state=0).fit(X, targets).predict(X)
     residual = np.var(reg.predict(X) - teacher) / np.var(teacher)
     assert residual < 0.3
+
+
+class RowByRow(Dataset):
+    """A dataset of the user's own, so that nothing may be fetched past it."""
+
+
+def collate(rows):
+    X = {name: torch.stack([torch.as_tensor(x[name]) for x, _ in rows]) for name in rows[0][0]}
+    return X, torch.as_tensor([int(y) for _, y in rows])
+
+
+@pytest.mark.parametrize("split", [None, ValidSplit(4)])
+@pytest.mark.parametrize(
+    "own",
+    [{"dataset": RowByRow}, {"iterator_train__collate_fn": collate}],
+    ids=["dataset", "collate"],
+)
+def test_whole_batches_are_the_same_rows(digits, own, split):
+    """Batches of plain arrays are fetched at once; a dataset or collation of one's own is used."""
+    fast, slow = (
+        DistilledClassifier(
+            make_classifier(train_split=split, **params),
+            FOREST,
+            augment="mixup",
+            n_augment=1,
+            random_state=0,
+        ).fit(*digits)
+        for params in ({}, own)
+    )
+    assert same_weights(fast, slow)
+
+
+def test_dicts_and_weights_in_whole_batches(digits):
+    X, y = digits
+    inputs = {"image": X, "ids": np.arange(360) % 5}
+
+    class WeightedRows(SampleWeightMixin, NeuralNetClassifier):
+        pass
+
+    def fit(**params):
+        net = WeightedRows(
+            TwoInputs, criterion=nn.CrossEntropyLoss, verbose=0, train_split=None, **params
+        )
+        rows = {"alpha": 0.5, "augment": "swap", "n_augment": 1, "dtype": None, "random_state": 0}
+        clf = DistilledClassifier(net, make_weighted_teacher(), **rows)
+        return clf.fit(inputs, y, sample_weight=np.arange(360) % 3)
+
+    def make_weighted_teacher():
+        return WeightedRows(
+            TwoInputs, criterion=nn.CrossEntropyLoss, verbose=0, train_split=None, lr=0.1
+        )
+
+    assert same_weights(fit(), fit(dataset=RowByRow))

@@ -12,6 +12,7 @@ from torch import nn
 
 from skcompress import SampleWeightMixin
 from skcompress._nets import Teacher, check_teachable, copy_net, predict_raw, seeded, train
+from skcompress._report import net_facts
 from tests.nets import MLP, make_classifier, make_regressor
 
 
@@ -64,6 +65,24 @@ def test_threads_do_not_disturb_each_other(digits):
     for thread in threads:
         thread.join()
     assert torch.equal(results[0], expected)
+
+
+def test_reports_in_another_thread_do_not_disturb_a_training(digits, fitted_classifier):
+    expected = weights_of(trained(digits, make_classifier(max_epochs=20)))
+    done = threading.Event()
+
+    def count():
+        while not done.is_set():
+            net_facts(fitted_classifier, digits[0][:1])
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        got = weights_of(trained(digits, make_classifier(max_epochs=20)))
+    finally:
+        done.set()
+        thread.join()
+    assert torch.equal(got, expected)
 
 
 def test_zeros_stay_zero(digits):

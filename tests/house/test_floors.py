@@ -41,7 +41,6 @@ SAME_FLOOR = {
     ("_file", "_nets"),
     ("_nets", "_store"),
     ("_nets", "_fingerprint"),
-    ("_pruning", "_fine_tuning"),
 }
 
 # Libraries whose insides one room knows: a new skorch release is then a matter of that room. The

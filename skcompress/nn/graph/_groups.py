@@ -201,8 +201,10 @@ def _numbered(
         units = tuple(numbers.get(labels.find(label), 0) for label in span)
         if any(units):
             axes[key] = units
-    built = [_group(p, [numbers[r] for r in roots], labels, [k for r in roots for k in members[r]])
-             for p, roots in groups.items()]
+    built = [
+        _group(p, [numbers[r] for r in roots], labels, [k for r in roots for k in members[r]])
+        for p, roots in groups.items()
+    ]
     protected = tuple(Protected(name, n, why) for (name, why), n in stay.items())
     return Graph(tuple(built), protected, axes)
 
@@ -225,19 +227,27 @@ def _group(
 
 def _couple_layers(prefix: str, layer: nn.RNNBase, labels: Labels) -> None:
     """One recurrent module has one width: its layers and directions lose the same units."""
-    first: dict[str, torch.Tensor] = {}
-    for names in layer._all_weights:
-        for attr in names:
-            kind, _, _ = attr.rpartition("_l")
-            for axis in {"weight_hh": (1,), "weight_hr": (0, 1)}.get(kind, ()):
-                span = labels.ranges.get((prefix + attr, axis))
-                if span is not None:
-                    own = torch.arange(span.start, span.stop)
-                    labels.unify(first.setdefault(f"{kind}{axis}", own), own, "")
+    first: torch.Tensor | None = None
+    for attr in [name for names in layer._all_weights for name in names]:
+        span = labels.ranges.get((prefix + attr, 1))
+        if attr.startswith("weight_hh") and span is not None:
+            own = torch.arange(span.start, span.stop)
+            first = own if first is None else first
+            labels.unify(first, own, "")
+        for axis in (0, 1) if layer.proj_size else ():
+            span = labels.ranges.get((prefix + attr, axis))
+            if span is not None and not attr.startswith("weight_ih"):
+                labels.protect(
+                    torch.arange(span.start, span.stop),
+                    "torch takes no projection that is not smaller than the state",
+                )
 
 
 def _ignore(prefix: str, layer: nn.Module, labels: Labels) -> None:
-    for attr, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+    for attr, tensor in [
+        *layer.named_parameters(recurse=False),
+        *layer.named_buffers(recurse=False),
+    ]:
         for axis in range(tensor.dim()):
             span = labels.ranges.get((prefix + attr, axis))
             if span is not None:

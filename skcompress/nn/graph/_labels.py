@@ -54,6 +54,7 @@ class Labels:
         self._parent = [FIXED]
         self._range_of = [-1]
         self._reasons: dict[int, str] = {}
+        self._deferred: dict[int, tuple[Tensor, str]] = {}
 
     def add(self, key: AxisKey, size: int) -> Tensor:
         """Return new labels for an axis, one for each index."""
@@ -64,6 +65,15 @@ class Labels:
         self._keys.append(key)
         self.roles[key] = set()
         return torch.arange(start, start + size)
+
+    def defer(self, labels: Tensor, why: str) -> int:
+        """Return a label for a value that needs units as they are; they stay if it is used.
+
+        Attention hands out the mean of its heads, which hardly anybody looks at.
+        """
+        number = int(self.add(("", len(self._deferred)), 1)[0])
+        self._deferred[number] = (labels, why)
+        return number
 
     def find(self, label: int) -> int:
         """Return the class of a label."""
@@ -85,7 +95,7 @@ class Labels:
     def protect(self, labels: Tensor, why: str) -> None:
         """Say that units must stay. The first reason is kept."""
         for label in _distinct(labels):
-            self._reasons.setdefault(self.find(label), why)
+            self._stay(label, why)
 
     def mark(self, labels: Tensor, role: str) -> None:
         """Note what the axes of these labels do."""
@@ -108,12 +118,31 @@ class Labels:
         """
         for one, two in _pairs(a, b):
             if one == FIXED or two == FIXED:
-                self._reasons.setdefault(self.find(one or two), why)
-            elif not merging and self._range_of[one] == self._range_of[two]:
-                self._reasons.setdefault(self.find(one), why)
-                self._reasons.setdefault(self.find(two), why)
+                self._stay(one or two, why)
+            elif (
+                (not merging and self._range_of[one] == self._range_of[two])
+                or one in self._deferred
+                or two in self._deferred
+            ):
+                self._stay(one, why)
+                self._stay(two, why)
             else:
                 self._join(one, two)
+
+    def mixes(self, a: Tensor, b: Tensor) -> bool:
+        """Whether several units of one axis meet, or units and what stays."""
+        return any(
+            FIXED in (one, two) or self._range_of[one] == self._range_of[two]
+            for one, two in _pairs(a, b)
+        )
+
+    def _stay(self, label: int, why: str) -> None:
+        if label in self._deferred:
+            labels, first = self._deferred[label]
+            for unit in _distinct(labels):
+                self._stay(unit, first)
+        else:
+            self._reasons.setdefault(self.find(label), why)
 
     def _join(self, a: int, b: int) -> None:
         a, b = sorted((self.find(a), self.find(b)))

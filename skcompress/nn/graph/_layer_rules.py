@@ -1,12 +1,20 @@
-"""How units pass through layers: products with weights, convolutions, norms, pooling, embeddings."""
+"""How units pass through layers: products, convolutions, norms, pooling, embeddings."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from skcompress.nn.graph._calls import (
+    Call,
+    labels_of,
+    merge_along,
+    merge_positions,
+    protect_all,
+    rule,
+    varies,
+)
 from skcompress.nn.graph._labels import FIXED
-from skcompress.nn.graph._rules import Call, labels_of, merge_along, merge_positions, protect_all, rule, varies
 from skcompress.nn.graph._shadows import axis_labels
 
 __all__: list[str] = []
@@ -226,8 +234,11 @@ _POOLS = {
     **{f"adaptive_max_pool{n}d": n for n in (1, 2, 3)},
     **{f"{kind}_pad{n}d": n for n in (1, 2, 3) for kind in ("reflection", "replication")},
     **{f"upsample_{k}{n}d": n for n in (1, 2, 3) for k in ("nearest", "linear", "trilinear")},
-    **{"upsample_bilinear2d": 2, "upsample_bicubic2d": 2, "_upsample_nearest_exact2d": 2},
-    **{"_upsample_bilinear2d_aa": 2, "_upsample_nearest_exact1d": 1},
+    "upsample_bilinear2d": 2,
+    "upsample_bicubic2d": 2,
+    "_upsample_nearest_exact2d": 2,
+    "_upsample_bilinear2d_aa": 2,
+    "_upsample_nearest_exact1d": 1,
 }
 
 

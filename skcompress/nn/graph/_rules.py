@@ -1,155 +1,27 @@
-"""How units pass through operations that are no layers: elementwise, moves, reductions, products.
-
-A rule is told one call of an operation (`Call`) and what it returned. It reads the labels of the
-arguments, says which of them have to be the same, and puts labels over the result. An operation
-without a rule protects whatever flows into it.
-"""
+"""How units pass through operations that are no layers: elementwise, moves, reductions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
+from skcompress.nn.graph._calls import (
+    Call,
+    labels_of,
+    merge_along,
+    protect_all,
+    rule,
+    tensors_in,
+    varies,
+)
 from skcompress.nn.graph._labels import FIXED, WILD, Labels
-from skcompress.nn.graph._shadows import Shadow, Shadows
+from skcompress.nn.graph._shadows import Shadow
 
-__all__ = ["RULES", "Call", "Rule", "labels_of", "merge_along", "merge_positions", "protect_all", "rule"]
-
-
-@dataclass
-class Call:
-    """One call of an operation.
-
-    Attributes
-    ----------
-    func : torch._ops.OpOverload
-        What was called.
-    args : dict of str to object
-        All arguments by their names in the schema.
-    out : object
-        What it returned.
-    labels, shadows
-        Of the trace.
-    where : str
-        The operation and the layer it stands in, for reasons.
-    """
-
-    func: Any
-    args: dict[str, Any]
-    out: Any
-    labels: Labels
-    shadows: Shadows
-    where: str
-
-    def shadow(self, name: str) -> Shadow | None:
-        """Labels of an argument."""
-        value = self.args.get(name)
-        return self.shadows.get(value) if isinstance(value, Tensor) else None
-
-    def single(self, name: str) -> Tensor | None:
-        """Labels of an argument as those of an activation: one for each element."""
-        value = self.args.get(name)
-        return None if value is None else labels_of(self, value)
-
-    def put(self, labels: Tensor | None, out: Any = None) -> None:
-        """Put labels over the result, or over one of several."""
-        out = self.out if out is None else out
-        if labels is None:
-            self.shadows.clear(out)
-        else:
-            self.shadows.set(out, Shadow([labels.expand(out.shape)]))
-
-
-Rule = Callable[[Call], None]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operations, by their names without overload and final underscore."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
-    """Labels of a tensor, one for each element; a weight's axes are protected instead."""
-    shadow = call.shadows.get(tensor)
-    if shadow is None:
-        return None
-    if len(shadow.labels) == 1:
-        return shadow.labels[0]
-    for labels in shadow.labels:
-        call.labels.protect(labels, f"a weight is used in {call.where}")
-    return None
-
-
-def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """Every tensor among arguments, those in lists too."""
-    return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]
-
-
-def protect_all(call: Call) -> None:
-    """What an unknown operation does: all that flows into it stays, what comes out is fixed."""
-    for tensor in tensors_in(call.args.values()):
-        shadow = call.shadows.get(tensor)
-        for labels in shadow.labels if shadow is not None else ():
-            call.labels.protect(labels, f"it flows into {call.where}")
-    for tensor in tensors_in([call.out]):
-        call.shadows.clear(tensor)
-
-
-def varies(labels: Tensor, axis: int) -> bool:
-    """Whether units differ along an axis."""
-    if labels.numel() == 0:
-        return False
-    first = labels.amax(axis, keepdim=True)
-    return bool(((labels != first) & (labels != WILD)).any())
-
-
-def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> Tensor:
-    """Demand that a unit fills all places along some axes; return labels with these of length 1."""
-    axes = [axis % labels.dim() for axis in axes] if labels.dim() else []
-    if not axes:
-        return labels
-    if labels.numel() == 0:
-        return nothing(labels, axes)
-    one = labels.amax(axes, keepdim=True)
-    call.labels.unify(labels, one.expand_as(labels), what, merging=False)
-    return one
-
-
-def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
-    """Labels, with some axes of length 1, of a tensor without elements."""
-    shape = list(labels.shape)
-    for axis in axes:
-        shape[axis] = 1
-    return torch.full(shape, WILD)
-
-
-def merge_positions(call: Call, labels: Tensor, channels: int, axes: Sequence[int]) -> Tensor:
-    """Like `merge_along` for what reads channels at many positions.
-
-    One channel may be made by several rows, each for some positions: they become one unit.
-    """
-    if labels.numel() == 0:
-        return nothing(labels, axes)
-    one = labels
-    for axis in axes:
-        one = one.narrow(axis, 0, 1)
-    if not varies(one, channels):
-        return merge_along(call, labels, axes, f"{call.where} reads it at several places")
-    one = labels.amax(list(axes), keepdim=True)
-    call.labels.unify(labels, one.expand_as(labels), f"{call.where} reads it beside what stays")
-    return one
-
+__all__ = ["elementwise"]
 
 # --- elementwise -------------------------------------------------------------------------------
 
@@ -157,12 +29,24 @@ def merge_positions(call: Call, labels: Tensor, channels: int, axes: Sequence[in
 @rule(
     *("add", "clone", "_to_copy", "hardswish", "_prelu_kernel", "elu", "celu", "selu"),
     *("hardtanh", "hardsigmoid", "leaky_relu", "softplus", "mish", "silu", "gelu"),
-    *("masked_fill", "log_sigmoid_forward", "rrelu_with_noise_functional", "tril", "triu", "lift_fresh_copy"),
+    *(
+        "masked_fill",
+        "log_sigmoid_forward",
+        "rrelu_with_noise_functional",
+        "tril",
+        "triu",
+        "lift_fresh_copy",
+    ),
 )
 def elementwise(call: Call) -> None:
     """Same place, same unit: what meets in one element is coupled."""
-    tensors = [t for t in tensors_in(call.args.values()) if t.numel() > 1]
     out = call.out[0] if isinstance(call.out, tuple) else call.out
+    tensors = tensors_in(call.args.values())
+    if out.numel() > 1:
+        for scalar in (t for t in tensors if t.numel() == 1):
+            if (labels := labels_of(call, scalar)) is not None:
+                call.labels.protect(labels, f"one value serves several units in {call.where}")
+        tensors = [t for t in tensors if t.numel() > 1]
     known = [(t, s) for t in tensors if (s := call.shadows.get(t)) is not None]
     if not known:
         return call.shadows.clear(out)
@@ -242,15 +126,22 @@ def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> N
     return call.shadows.set(call.out, first)
 
 
-@rule("zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones")
-@rule("new_full", "zero", "fill", "empty_like", "new_empty", "randn_like", "rand_like")
-@rule("bernoulli", "normal", "uniform", "exponential", "random", "randn", "rand")
+@rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "new_empty", "randn", "rand")
+@rule("zero", "fill", "bernoulli", "normal", "uniform", "exponential", "random")
 def constant(call: Call) -> None:
     """Constants and noise fit whatever they meet; their width is a matter of the proof."""
     given = call.args.get("p", call.args.get("mean"))
     if isinstance(given, Tensor) and call.shadows.get(given) is not None:
         return protect_all(call)
-    return call.put(torch.tensor(WILD))
+    in_place = call.func._schema.is_mutable and call.shadows.get(call.out) is not None
+    return None if in_place else call.put(torch.tensor(WILD))
+
+
+@rule("zeros_like", "ones_like", "full_like", "empty_like", "randn_like", "rand_like")
+def constant_like(call: Call) -> None:
+    """Constants and noise of the width of something else: they lose what it loses."""
+    labels = call.single("self")
+    call.put(torch.tensor(WILD) if labels is None else labels)
 
 
 # --- moves -------------------------------------------------------------------------------------
@@ -281,11 +172,11 @@ def move(call: Call) -> None:
         for number, out in enumerate(call.out):
             call.shadows.set(out, Shadow([part[number] for part in outs], is_parameter=True))
         return None
-    labels = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
-    return call.shadows.set(call.out, Shadow(labels, is_parameter=True))
+    own = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+    return call.shadows.set(call.out, Shadow(own, is_parameter=True))
 
 
-def _move_one(call: Call, moved: list[str], channel: int) -> None:
+def _move_one(call: Call, moved: Sequence[str], channel: int) -> None:
     result = _moved(call, moved, channel)
     if isinstance(call.out, Tensor):
         return call.put(result)
@@ -294,7 +185,7 @@ def _move_one(call: Call, moved: list[str], channel: int) -> None:
     return None
 
 
-def _moved(call: Call, moved: list[str], channel: int) -> Any:
+def _moved(call: Call, moved: Sequence[str], channel: int) -> Any:
     def labels_for(tensor: Tensor) -> Tensor:
         shadow = call.shadows.get(tensor)
         if shadow is None:
@@ -335,11 +226,11 @@ def write(call: Call) -> None:
     before, new = labels_of(call, own), labels_of(call, values)
     before = torch.full(own.shape, FIXED) if before is None else before.clone()
     new = torch.full(values.shape, FIXED) if new is None else new
-    index = tuple(slice(None) if i is None else i for i in call.args["indices"])
-    current = before[index]
+    places = tuple(slice(None) if i is None else i for i in call.args["indices"])
+    current = before[places]
     new = new.expand_as(current)
     call.labels.unify(current, new, f"it meets values that stay in {call.where}")
-    before[index] = torch.maximum(current, new)
+    before[places] = torch.maximum(current, new)
     call.put(before)
 
 
@@ -366,7 +257,13 @@ def reduce(call: Call) -> None:
     if labels is None:
         return None
     what = f"{call.where} mixes it with other units"
-    one = merge_along(call, labels, _axes(call, labels), what)
+    axes = [axis % labels.dim() for axis in _axes(call, labels)] if labels.dim() else []
+    if axes and labels.numel() and call.labels.mixes(labels, labels.amax(axes, keepdim=True)):
+        used = call.labels.defer(labels, what)
+        for out in outs:
+            call.put(torch.tensor(used), out)
+        return None
+    one = merge_along(call, labels, axes, what)
     for out in outs:
         call.put(one.reshape(out.shape), out)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from skcompress.nn.graph import _layer_rules  # noqa: F401  # registers its rules
+from skcompress.nn.graph._calls import RULES, Call, Rule, protect_all, tensors_in
 from skcompress.nn.graph._groups import Graph, build_graph
 from skcompress.nn.graph._labels import Labels
-from skcompress.nn.graph._rules import RULES, Call, elementwise, protect_all, tensors_in
+from skcompress.nn.graph._rules import elementwise
 from skcompress.nn.graph._shadows import Shadows
 from skcompress.nn.layers import decode_layer, is_coded, packed_weights
 
@@ -36,9 +37,9 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     """Find the groups of units that can be removed from a module.
 
     A copy of the module is run on the given inputs, in evaluation and in training mode. Every
-    operation is watched as torch executes it, so layers, functions and operators are all seen, and
-    views, loops and branches as they really happen. A branch that depends on the data is known only as
-    far as the inputs take it: give several calls.
+    operation is watched as torch executes it, so layers, functions and operators are all seen,
+    and views, loops and branches as they really happen. A branch that depends on the data is
+    known only as far as the inputs take it: give several calls.
 
     Parameters
     ----------
@@ -70,16 +71,17 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     labels = Labels()
     seen = _Seen()
     for training in (True, False):
-        copied = plain_copy(module)
+        copied = plain_copy(module)  # again: a module may keep something of its training
         for call in calls:
             _trace_call(copied, call, training, labels, seen)
-    unused = [n for n, p in copied.named_parameters() if p.dim() > 1 and n not in seen.used]
+    plain = plain_copy(module)
+    unused = [n for n, p in plain.named_parameters() if p.dim() > 1 and n not in seen.used]
     if unused and seen.depends_on_data:
         _protect_everything(
             labels,
             f"{unused[0]} was not used on these rows, and what is used depends on the data",
         )
-    return build_graph(copied, labels, ignored)
+    return build_graph(plain, labels, ignored)
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -109,8 +111,10 @@ def _decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
     plain = decode_layer(layer)
     for attr, key in shared.items():
         plain._parameters[attr] = made.setdefault(key, plain._parameters[attr])  # type: ignore[arg-type]
+    children = {name: own for name, own in layer._modules.items() if name in plain._modules}
     layer.__class__ = plain.__class__
     layer.__dict__ = plain.__dict__
+    layer._modules = children  # its own ones, not their copies
     if isinstance(layer, nn.RNNBase):
         layer._init_flat_weights()
 
@@ -238,9 +242,14 @@ class _Watch(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func._overloadpacket.__name__
         self._note(func, name, args, kwargs, out)
-        if all(t.numel() == 0 for t in tensors_in([out])) and not func._schema.is_mutable:
+        outs = tensors_in([out])
+        if outs and not func._schema.is_mutable and all(t.numel() == 0 for t in outs):
             return out  # no values, no units: an expert that no row is sent to
-        if func.is_view or name in _RESHAPED_IN_PLACE or (not func._schema.is_mutable and _is_alias(args, out)):
+        if (
+            func.is_view
+            or name in _RESHAPED_IN_PLACE
+            or (not func._schema.is_mutable and _is_alias(args, out))
+        ):
             return out  # its labels are those of the memory it looks at
         call = Call(
             func=func,
@@ -270,7 +279,7 @@ class _Watch(TorchDispatchMode):
         return f"{name.strip('_')} in {at!r}" if at else name.strip("_")
 
 
-def _rule_for(func: Any, name: str, call: Call) -> Callable[[Call], None]:
+def _rule_for(func: Any, name: str, call: Call) -> Rule:
     if "out" in call.args:
         return protect_all
     found = RULES.get(name) or RULES.get(name.rstrip("_"))

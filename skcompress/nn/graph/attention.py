@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from skcompress.nn.layers import _coded_class, packed_weights
 
@@ -69,11 +69,13 @@ class PrunedAttention(nn.MultiheadAttention):
         weights = None
         if need_weights:
             scores = (q * self.head_dim**-0.5) @ k.mT
-            weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout)
+            weights = functional.dropout(
+                (scores if mask is None else scores + mask).softmax(-1), dropout
+            )
             attended = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            attended = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+            attended = functional.scaled_dot_product_attention(q, k, v, mask, dropout)
         out = self.out_proj(attended.transpose(1, 2).flatten(2))
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -81,15 +83,16 @@ class PrunedAttention(nn.MultiheadAttention):
 
     def _projected(self, inputs: list[Tensor]) -> list[Tensor]:
         """Queries, keys and values of shape (batch, heads, length, width)."""
-        if self.in_proj_weight is not None:
-            weights = list(self.in_proj_weight.chunk(3))
-        else:
-            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
-        biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.chunk(3))
+        packed: Tensor | None = self.in_proj_weight
+        weights: list[Tensor] = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+        if packed is not None:
+            weights = list(packed.chunk(3))
+        bias: Tensor | None = self.in_proj_bias
+        biases = [None] * 3 if bias is None else list(bias.chunk(3))
         if self.bias_k is not None or self.add_zero_attn:
             raise ValueError("Heads cannot be removed from attention with bias_k or add_zero_attn.")
         return [
-            F.linear(x, weight, bias).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            functional.linear(x, weight, bias).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         ]
 

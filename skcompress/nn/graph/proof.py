@@ -119,7 +119,7 @@ def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: 
       b.weight: 8 units stay: without some of them the net fails (RuntimeError: shape '[-1, 8]' ...
     """
     draw = torch.Generator().manual_seed(seed)
-    samples = [_sample(group.units, draw) for group in graph.groups]
+    samples = [_sample(group.units, n, draw) for n, group in enumerate(graph.groups)]
     admitted: list[int] = []
     failed: dict[int, str] = {}
 
@@ -142,12 +142,14 @@ def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: 
     return graph.protecting(failed)
 
 
-def _sample(units: Sequence[int], draw: torch.Generator) -> list[int]:
-    """Draw a quarter to three quarters of some units; at least one goes, and one stays."""
-    n = len(units)
-    low, high = max(1, n // 4), max(1, 3 * n // 4)
-    count = int(torch.randint(low, high + 1, (), generator=draw))
-    return [units[i] for i in torch.randperm(n, generator=draw)[: min(count, n - 1)]]
+def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[int]:
+    """Draw a quarter to three quarters of some units, of one group not as many as of the next.
+
+    Widths that have to be equal for another reason than the trace has seen are found that way.
+    """
+    low, high = max(1, len(units) // 4), max(1, 3 * len(units) // 4)
+    count = low + number % (high - low + 1)
+    return [units[i] for i in torch.randperm(len(units), generator=draw)[:count]]
 
 
 def _compare(
@@ -195,7 +197,9 @@ def _check_same(got: Any, expected: Any, tolerance: float) -> None:
                 raise ProofError(f"it returns {one!r}, not {other!r}")
             continue
         if one.shape != other.shape:
-            raise ProofError(f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}")
+            raise ProofError(
+                f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}"
+            )
         a, b = one.double(), other.double()
         finite = b.isfinite()
         if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
@@ -209,7 +213,7 @@ def _check_same(got: Any, expected: Any, tolerance: float) -> None:
 
 
 def _scrambled(module: nn.Module) -> nn.Module:
-    """Return a copy with random weights of about the size of the real ones, none of them zero."""
+    """Return a copy with random weights of a size that keeps activations in range."""
     copied = plain_copy(module)
     draw = torch.Generator().manual_seed(0)
 
@@ -220,8 +224,11 @@ def _scrambled(module: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in copied.parameters():
             if parameter.is_floating_point() and parameter.numel():
-                size = max(float(parameter.abs().max()), 0.1)
-                randomize(parameter, -size, size)
+                if parameter.dim() > 1:
+                    limit = (3 * len(parameter) / parameter.numel()) ** 0.5
+                    randomize(parameter, -limit, limit)
+                else:
+                    randomize(parameter, 0.2, 1.0)
         for layer in copied.modules():
             if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
                 randomize(layer.running_var, 0.5, 1.5)

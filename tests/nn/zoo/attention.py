@@ -3,8 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tests.nn.zoo.cases import case, images, series, tokens, vectors
 
@@ -68,11 +68,19 @@ class Residual(nn.Module):
         return self.out((X + self.attend(X, X, X, need_weights=False)[0]).mean(1))
 
 
-@case("attention with weights", series, groups=1, stays="mixes it with other units")
+@case("attention with weights", series, groups=2)
 class Weights(Residual):
     def forward(self, X):
         X = self.stem(X)
         return self.out((X + self.attend(X, X, X)[0]).mean(1))
+
+
+@case("attention whose weights are used", series, groups=1, stays="mixes it with other units")
+class UsedWeights(Residual):
+    def forward(self, X):
+        X = self.stem(X)
+        out, weights = self.attend(X, X, X)
+        return self.out((X + out).mean(1)), weights
 
 
 class ByHand(nn.Module):
@@ -86,7 +94,9 @@ class ByHand(nn.Module):
     def forward(self, X):
         n, t, _ = X.shape
         heads = -1 if self.follows else self.heads
-        q, k, v = (p(X).view(n, t, heads, self.width).transpose(1, 2) for p in (self.q, self.k, self.v))
+        q, k, v = (
+            p(X).view(n, t, heads, self.width).transpose(1, 2) for p in (self.q, self.k, self.v)
+        )
         weights = torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(self.width), -1)
         return self.o((weights @ v).transpose(1, 2).reshape(n, t, -1))
 
@@ -120,7 +130,7 @@ class Fused(nn.Module):
 
     def forward(self, X):
         q, k, v = self.qkv(X).unflatten(-1, (3, -1, 2)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(out.transpose(1, 2).flatten(2).mean(1))
 
 
@@ -132,7 +142,7 @@ class LinearAttention(nn.Module):
         self.out = nn.Linear(8, 3)
 
     def forward(self, X):
-        q, k, v = F.elu(self.q(X)) + 1, F.elu(self.k(X)) + 1, self.v(X)
+        q, k, v = functional.elu(self.q(X)) + 1, functional.elu(self.k(X)) + 1, self.v(X)
         return self.out((q @ (k.transpose(1, 2) @ v)).mean(1))
 
 
@@ -176,8 +186,8 @@ class GPT(nn.Module):
 
     def forward(self, X):
         X = self.embed(X) + self.place(torch.arange(X.shape[1]))
-        X = X + self.b(F.gelu(self.a(self.norm(X))))
-        return F.linear(X, self.embed.weight)
+        X = X + self.b(functional.gelu(self.a(self.norm(X))))
+        return functional.linear(X, self.embed.weight)
 
 
 @case("MLP-Mixer", series, groups=2, stays="takes statistics over it")

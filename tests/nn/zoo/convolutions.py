@@ -1,8 +1,8 @@
 """Convolutional nets."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tests.nn.zoo.cases import case, digits, images, signals
 
@@ -15,25 +15,25 @@ class LeNet(nn.Module):
         self.c, self.d = nn.Linear(8 * 4, 12), nn.Linear(12, 10)
 
     def forward(self, X):
-        X = F.max_pool2d(F.relu(self.a(X)), 2)
-        X = F.max_pool2d(F.relu(self.b(X)), 2)
-        return self.d(F.relu(self.c(X.view(X.size(0), -1))))
+        X = functional.max_pool2d(functional.relu(self.a(X)), 2)
+        X = functional.max_pool2d(functional.relu(self.b(X)), 2)
+        return self.d(functional.relu(self.c(X.view(X.size(0), -1))))
 
 
 @case("LeNet with a written width", digits, groups=2, stays="without some of them the net fails")
 class WrittenWidth(LeNet):
     def forward(self, X):
-        X = F.max_pool2d(F.relu(self.a(X)), 2)
-        X = F.max_pool2d(F.relu(self.b(X)), 2)
-        return self.d(F.relu(self.c(X.view(-1, 8 * 4))))
+        X = functional.max_pool2d(functional.relu(self.a(X)), 2)
+        X = functional.max_pool2d(functional.relu(self.b(X)), 2)
+        return self.d(functional.relu(self.c(X.view(-1, 8 * 4))))
 
 
 @case("a written batch size", digits, refused="failed in evaluation mode")
 class WrittenBatch(LeNet):
     def forward(self, X):
-        X = F.max_pool2d(F.relu(self.a(X)), 4)
-        X = F.relu(self.b(X)).view(4, -1)
-        return self.d(F.relu(self.c(X)))
+        X = functional.max_pool2d(functional.relu(self.a(X)), 4)
+        X = functional.relu(self.b(X)).view(4, -1)
+        return self.d(functional.relu(self.c(X)))
 
 
 @case("VGG-like", images, groups=4)
@@ -57,10 +57,10 @@ class Block(nn.Module):
         self.short = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, stride)
 
     def forward(self, X):
-        hidden = F.relu(self.norm_a(self.a(X)), inplace=True)
+        hidden = functional.relu(self.norm_a(self.a(X)), inplace=True)
         hidden = self.norm_b(self.b(hidden))
         hidden += self.short(X)
-        return F.relu(hidden)
+        return functional.relu(hidden)
 
 
 @case("ResNet-like", images, groups=5)
@@ -80,9 +80,9 @@ class PaddedShortcut(nn.Module):
         self.c, self.out = nn.Conv2d(10, 8, 1), nn.Linear(8, 4)
 
     def forward(self, X):
-        X = F.relu(self.a(X))
-        X = self.b(X) + F.pad(X[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
-        return self.out(F.relu(self.c(F.relu(X))).mean((2, 3)))
+        X = functional.relu(self.a(X))
+        X = self.b(X) + functional.pad(X[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.out(functional.relu(self.c(functional.relu(X))).mean((2, 3)))
 
 
 @case("DenseNet-like", images, groups=4)
@@ -98,8 +98,8 @@ class DenseNet(nn.Module):
     def forward(self, X):
         features = [self.stem(X)]
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            features.append(conv(F.relu(norm(torch.cat(features, 1)))))
-        return self.out(F.relu(self.norm(torch.cat(features, 1))).mean((2, 3)))
+            features.append(conv(functional.relu(norm(torch.cat(features, 1)))))
+        return self.out(functional.relu(self.norm(torch.cat(features, 1))).mean((2, 3)))
 
 
 class SqueezeExcite(nn.Module):
@@ -108,7 +108,9 @@ class SqueezeExcite(nn.Module):
         self.down, self.up = nn.Conv2d(n, squeezed, 1), nn.Conv2d(squeezed, n, 1)
 
     def forward(self, X):
-        return X * F.hardsigmoid(self.up(F.relu(self.down(X.mean((2, 3), keepdim=True)))))
+        return X * functional.hardsigmoid(
+            self.up(functional.relu(self.down(X.mean((2, 3), keepdim=True))))
+        )
 
 
 class InvertedResidual(nn.Module):
@@ -152,7 +154,9 @@ class ResNeXt(nn.Module):
 
     def forward(self, X):
         X = self.stem(X)
-        return self.out((X + self.b(F.relu(self.grouped(F.relu(self.a(X)))))).amax((2, 3)))
+        return self.out(
+            (X + self.b(functional.relu(self.grouped(functional.relu(self.a(X)))))).amax((2, 3))
+        )
 
 
 @case("ShuffleNet-like", images, groups=1, stays="without some of them the net fails")
@@ -166,7 +170,7 @@ class ShuffleNet(nn.Module):
         self.out = nn.Linear(8, 4)
 
     def forward(self, X):
-        left, right = F.relu(self.stem(X)).chunk(2, 1)
+        left, right = functional.relu(self.stem(X)).chunk(2, 1)
         X = torch.cat([left, self.branch(right)], 1)
         n, c, h, w = X.shape
         X = X.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
@@ -182,9 +186,9 @@ class UNet(nn.Module):
         self.join, self.out = nn.Conv2d(12, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
 
     def forward(self, X):
-        skip = F.relu(self.down(X))
-        low = F.relu(self.low(F.max_pool2d(skip, 2)))
-        return self.out(F.relu(self.join(torch.cat([self.up(low), skip], 1))))
+        skip = functional.relu(self.down(X))
+        low = functional.relu(self.low(functional.max_pool2d(skip, 2)))
+        return self.out(functional.relu(self.join(torch.cat([self.up(low), skip], 1))))
 
 
 @case("upsampling decoder", lambda n: torch.randn(n, 8), groups=3)
@@ -195,9 +199,9 @@ class Decoder(nn.Module):
         self.c, self.d = nn.ConvTranspose2d(5, 4, 4, 2, 1), nn.Conv2d(4, 1, 3, padding=1)
 
     def forward(self, X):
-        X = F.relu(self.a(X).unflatten(1, (-1, 4, 4)))
-        X = F.interpolate(F.relu(self.b(X)), scale_factor=2, mode="bilinear")
-        return self.d(F.relu(self.c(X)))
+        X = functional.relu(self.a(X).unflatten(1, (-1, 4, 4)))
+        X = functional.interpolate(functional.relu(self.b(X)), scale_factor=2, mode="bilinear")
+        return self.d(functional.relu(self.c(X)))
 
 
 @case("pixel shuffle", images, groups=2)
@@ -233,8 +237,8 @@ class SpatialAttention(nn.Module):
         self.b, self.out = nn.Conv2d(8, 6, 1), nn.Linear(6, 3)
 
     def forward(self, X):
-        X = F.relu(self.a(X))
-        X = F.relu(self.b(X * torch.sigmoid(self.map(X))))
+        X = functional.relu(self.a(X))
+        X = functional.relu(self.b(X * torch.sigmoid(self.map(X))))
         return self.out(X.flatten(2).mean(-1))
 
 
@@ -250,7 +254,7 @@ class TCN(nn.Module):
     def forward(self, X):
         X = self.stem(X)
         for k in range(2):
-            X = X + self.b[k](F.relu(self.a[k](F.pad(X, (2 ** (k + 1), 0)))))
+            X = X + self.b[k](functional.relu(self.a[k](functional.pad(X, (2 ** (k + 1), 0)))))
         return self.out(X[..., -1])
 
 
@@ -279,9 +283,9 @@ class Inception(nn.Module):
         self.c, self.norm, self.out = nn.Conv2d(6, 4, 5, 1, 2), nn.BatchNorm2d(18), nn.Linear(18, 3)
 
     def forward(self, X):
-        X = F.relu(self.stem(X))
-        parts = [self.a(X), self.b(X), self.c(X), F.avg_pool2d(X, 3, 1, 1)]
-        return self.out(F.relu(self.norm(torch.cat(parts, 1))).mean((2, 3)))
+        X = functional.relu(self.stem(X))
+        parts = [self.a(X), self.b(X), self.c(X), functional.avg_pool2d(X, 3, 1, 1)]
+        return self.out(functional.relu(self.norm(torch.cat(parts, 1))).mean((2, 3)))
 
 
 @case("transposed depthwise", images, groups=1)
@@ -303,5 +307,5 @@ class ConvNeXt(nn.Module):
     def forward(self, X):
         X = self.stem(X)
         hidden = self.norm(self.depth(X).permute(0, 2, 3, 1))
-        hidden = self.gamma * self.b(F.gelu(self.a(hidden)))
+        hidden = self.gamma * self.b(functional.gelu(self.a(hidden)))
         return self.out((X + hidden.permute(0, 3, 1, 2)).mean((2, 3)))

@@ -1,8 +1,8 @@
 """Several branches, experts, graphs and sets."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tests.nn.zoo.cases import case, digits, tokens, vectors
 
@@ -17,20 +17,20 @@ class Experts(nn.Module):
         )
 
     def forward(self, X):
-        hidden = F.relu(self.stem(X))
+        hidden = functional.relu(self.stem(X))
         gates = torch.softmax(self.gate(X), -1)
         parts = torch.stack([expert(hidden) for expert in self.experts], -1)
         return self.out((parts * gates.unsqueeze(1)).sum(-1))
 
 
-@case("mixture of experts, routed", vectors, groups=5)
+@case("mixture of experts, routed", vectors, groups=4)
 class Routed(Experts):
     def __init__(self):
         super().__init__()
         del self.gate
 
     def forward(self, X):
-        hidden = F.relu(self.stem(X))
+        hidden = functional.relu(self.stem(X))
         chosen = (X[:, :3]).argmax(1)
         out = torch.zeros_like(hidden)
         for number, expert in enumerate(self.experts):
@@ -64,8 +64,8 @@ class Two(nn.Module):
         self.hidden, self.out = nn.Linear(4 * 9 + 5, 8), nn.Linear(8, 3)
 
     def forward(self, image, ids):
-        left = F.max_pool2d(F.relu(self.conv(image)), 2).flatten(1)
-        return self.out(F.relu(self.hidden(torch.cat([left, self.embed(ids)], 1))))
+        left = functional.max_pool2d(functional.relu(self.conv(image)), 2).flatten(1)
+        return self.out(functional.relu(self.hidden(torch.cat([left, self.embed(ids)], 1))))
 
 
 @case("embeddings of columns", lambda n: (tokens(n), vectors(n)), groups=8)
@@ -106,7 +106,7 @@ class GraphNet(nn.Module):
 
     def forward(self, X, edges):
         edges = edges / edges.sum(-1, keepdim=True)
-        return self.out(F.relu(self.b(edges @ F.relu(self.a(edges @ X)))).mean(1))
+        return self.out(functional.relu(self.b(edges @ functional.relu(self.a(edges @ X)))).mean(1))
 
 
 @case("capsule-like routing by distance", vectors, stays="")
@@ -127,8 +127,8 @@ class Variational(nn.Module):
         self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 10)
 
     def forward(self, X):
-        hidden = F.relu(self.a(X))
+        hidden = functional.relu(self.a(X))
         code, logvar = self.mean(hidden), self.logvar(hidden)
         if self.training:
             code = code + torch.randn_like(code) * (0.5 * logvar).exp()
-        return self.c(F.relu(self.b(code))), logvar
+        return self.c(functional.relu(self.b(code))), logvar

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tests.nn.zoo.cases import case, images, vectors
 
@@ -18,32 +18,32 @@ class Two(nn.Module):
 class Numpy(Two):
     def forward(self, X):
         hidden = torch.from_numpy(np.tanh(self.a(X).detach().numpy()))
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("a branch on the data", vectors, groups=2)
 class Branch(Two):
     def forward(self, X):
-        hidden = F.relu(self.a(X))
+        hidden = functional.relu(self.a(X))
         if X.mean() > 0:
             hidden = torch.tanh(hidden)
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("a branch on hidden values", vectors, groups=1, stays="mixes it with other units")
 class HiddenBranch(Two):
     def forward(self, X):
-        hidden = F.relu(self.a(X))
+        hidden = functional.relu(self.a(X))
         if hidden.mean() > 1e6:
             hidden = hidden * 2
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("width in the result", vectors, groups=1, stays="without some of them")
 class WidthMatters(Two):
     def forward(self, X):
-        hidden = F.relu(self.a(X))
-        return self.c(F.relu(self.b(hidden / hidden.shape[1])))
+        hidden = functional.relu(self.a(X))
+        return self.c(functional.relu(self.b(hidden / hidden.shape[1])))
 
 
 @case("norm by hand", vectors, groups=1, stays="mixes it with other units")
@@ -51,19 +51,19 @@ class NormByHand(Two):
     def forward(self, X):
         hidden = self.a(X)
         hidden = hidden * torch.rsqrt((hidden**2).mean(-1, keepdim=True) + 1e-6)
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("units in order", vectors, groups=1, stays="mixes it")
 class Sorted(Two):
     def forward(self, X):
-        return self.c(F.relu(self.b(self.a(X).sort(dim=1).values)))
+        return self.c(functional.relu(self.b(self.a(X).sort(dim=1).values)))
 
 
 @case("renormalized units", vectors, groups=1, stays="flows into renorm")
 class Renormalized(Two):
     def forward(self, X):
-        return self.c(F.relu(self.b(torch.renorm(self.a(X), 2, 0, 1.0))))
+        return self.c(functional.relu(self.b(torch.renorm(self.a(X), 2, 0, 1.0))))
 
 
 @case("the largest units", vectors, groups=1, stays="flows into")
@@ -71,7 +71,7 @@ class TopK(Two):
     def forward(self, X):
         hidden = self.a(X)
         values, at = hidden.topk(3, dim=1)
-        return self.c(F.relu(self.b(torch.zeros_like(hidden).scatter(1, at, values))))
+        return self.c(functional.relu(self.b(torch.zeros_like(hidden).scatter(1, at, values))))
 
 
 @case("a fixed permutation of units", vectors, groups=1, stays="without some of them")
@@ -81,15 +81,15 @@ class Permuted(Two):
         self.register_buffer("order", torch.tensor([3, 1, 4, 0, 5, 2, 7, 6]))
 
     def forward(self, X):
-        return self.c(F.relu(self.b(F.relu(self.a(X))[:, self.order])))
+        return self.c(functional.relu(self.b(functional.relu(self.a(X))[:, self.order])))
 
 
 @case("some units only", vectors, groups=1, stays="")
 class Slices(Two):
     def forward(self, X):
-        hidden = F.relu(self.a(X))
+        hidden = functional.relu(self.a(X))
         hidden = torch.cat([hidden[:, :4] * hidden[:, 4:], hidden[:, :4]], 1)
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("written in place", vectors, groups=2, stays="no layer was seen to read it")
@@ -98,7 +98,7 @@ class InPlace(Two):
         hidden = self.a(X)
         hidden[:, 0] = X[:, 0]
         hidden = hidden.clone().mul_(2).relu_()
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("a buffer filled step by step", vectors, groups=1, stays="")
@@ -106,7 +106,7 @@ class Filled(Two):
     def forward(self, X):
         hidden = X.new_zeros(len(X), 8)
         hidden[:, :] = self.a(X)
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("noise in evaluation", vectors, groups=1, stays="without some of them the net fails")
@@ -114,21 +114,21 @@ class Noise(Two):
     def forward(self, X):
         hidden = self.a(X)
         hidden = hidden + 0.1 * torch.randn_like(hidden)
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("Fourier transform of units", vectors, groups=1, stays="")
 class Fourier(Two):
     def forward(self, X):
-        return self.c(F.relu(self.b(torch.fft.fft(self.a(X)).real)))
+        return self.c(functional.relu(self.b(torch.fft.fft(self.a(X)).real)))
 
 
 @case("a table kept between calls", vectors, groups=2)
 class Cached(Two):
     def forward(self, X):
-        hidden = F.relu(self.a(X))
+        hidden = functional.relu(self.a(X))
         self.last = hidden
-        return self.c(F.relu(self.b(hidden)))
+        return self.c(functional.relu(self.b(hidden)))
 
 
 @case("an own function", vectors, groups=2)
@@ -144,14 +144,14 @@ class OwnFunction(Two):
             return 2 * ctx.saved_tensors[0] * grad
 
     def forward(self, X):
-        return self.c(F.relu(self.b(self.Square.apply(self.a(X)))))
+        return self.c(functional.relu(self.b(self.Square.apply(self.a(X)))))
 
 
 @case("rows normalized over the batch", vectors, groups=2)
 class OverBatch(Two):
     def forward(self, X):
         hidden = self.a(X)
-        return self.c(F.relu(self.b(hidden - hidden.mean(0))))
+        return self.c(functional.relu(self.b(hidden - hidden.mean(0))))
 
 
 @case("unfolded patches", images, stays="")
@@ -161,7 +161,7 @@ class Unfolded(nn.Module):
         self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16, 3)
 
     def forward(self, X):
-        return self.b(F.unfold(F.relu(self.a(X)), 4, stride=4).mean(-1))
+        return self.b(functional.unfold(functional.relu(self.a(X)), 4, stride=4).mean(-1))
 
 
 @case("two names for one layer", vectors, groups=2)
@@ -171,8 +171,8 @@ class Alias(Two):
         self.again = self.b
 
     def forward(self, X):
-        hidden = F.relu(self.a(X))
-        return self.c(F.relu(self.b(hidden) + self.again(hidden * 2)))
+        hidden = functional.relu(self.a(X))
+        return self.c(functional.relu(self.b(hidden) + self.again(hidden * 2)))
 
 
 @case("frozen first layer", vectors, groups=2)
@@ -182,13 +182,13 @@ class Frozen(Two):
         self.a.requires_grad_(False)
 
     def forward(self, X):
-        return self.c(F.relu(self.b(F.relu(self.a(X)))))
+        return self.c(functional.relu(self.b(functional.relu(self.a(X)))))
 
 
 @case("half precision inside", vectors, groups=2)
 class SinglePrecision(Two):
     def forward(self, X):
-        return self.c(F.relu(self.b(F.relu(self.a(X.float())).float())))
+        return self.c(functional.relu(self.b(functional.relu(self.a(X.float())).float())))
 
 
 @case("unused layer", vectors, groups=2)
@@ -198,4 +198,4 @@ class Unused(Two):
         self.never = nn.Linear(8, 8)
 
     def forward(self, X):
-        return self.c(F.relu(self.b(F.relu(self.a(X)))))
+        return self.c(functional.relu(self.b(functional.relu(self.a(X)))))

@@ -1,8 +1,8 @@
 """Dense layers in all arrangements."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from tests.nn.zoo.cases import case, vectors
 
@@ -59,7 +59,7 @@ class ResidualMLP(nn.Module):
         X = self.stem(X)
         for block in self.blocks:
             X = X + block(X)
-        return self.head(F.gelu(X))
+        return self.head(functional.gelu(X))
 
 
 @case("residual from the input", vectors, groups=1, stays="meets values that stay")
@@ -95,7 +95,7 @@ class TwoGates(nn.Module):
         self.value, self.gate, self.out = nn.Linear(10, 8), nn.Linear(10, 8), nn.Linear(8, 3)
 
     def forward(self, X):
-        return self.out(F.silu(self.gate(X)) * self.value(X))
+        return self.out(functional.silu(self.gate(X)) * self.value(X))
 
 
 @case("highway", vectors, groups=1)
@@ -233,7 +233,7 @@ class MaskedWeights(nn.Module):
         self.register_buffer("mask", (torch.rand(8, 10) > 0.5).float())
 
     def forward(self, X):
-        return self.b(torch.relu(F.linear(X, self.a.weight * self.mask, self.a.bias)))
+        return self.b(torch.relu(functional.linear(X, self.a.weight * self.mask, self.a.bias)))
 
 
 @case("bilinear", vectors, stays="flows into")

@@ -18,12 +18,29 @@ from tests.nn.zoo import CASES
 SIZES = (1, 2, 9)
 # One of each kind in the ordinary tests; all of them with the slow ones.
 QUICK = {
-    *("mlp with batch norm and dropout", "residual mlp", "nn.GLU", "siamese", "layer reused on the input"),
+    *(
+        "mlp with batch norm and dropout",
+        "residual mlp",
+        "nn.GLU",
+        "siamese",
+        "layer reused on the input",
+    ),
     *("weight-tied autoencoder", "parameters without layers", "LeNet with a written width"),
     *("a written batch size", "ResNet-like", "DenseNet-like", "MobileNet-like", "ResNeXt-like"),
-    *("U-Net", "upsampling decoder", "group norm", "temporal convolutions", "stacked bidirectional LSTM"),
+    *(
+        "U-Net",
+        "upsampling decoder",
+        "group norm",
+        "temporal convolutions",
+        "stacked bidirectional LSTM",
+    ),
     *("LSTM with projection", "stacked bidirectional GRU", "cells in a loop", "packed sequences"),
-    *("nn.TransformerEncoder", "attention by hand, heads follow", "FT-Transformer-like", "MLP-Mixer"),
+    *(
+        "nn.TransformerEncoder",
+        "attention by hand, heads follow",
+        "FT-Transformer-like",
+        "MLP-Mixer",
+    ),
     *("mixture of experts, routed", "an expert without rows", "two inputs", "graph convolution"),
     *("through numpy", "a branch on hidden values", "written in place", "half precision inside"),
 }

@@ -1,0 +1,349 @@
+"""StructuredPruner: targets, scores, gradual pruning, plans and refusals."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from skcompress import (
+    CompressedClassifier,
+    FineTuner,
+    MagnitudePruner,
+    Quantizer,
+    StructuredPruner,
+    TrainingData,
+)
+from skcompress.nn.graph.attention import PrunedAttention
+from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
+
+
+class TwoLayers(nn.Module):
+    def __init__(self, n_a=16, n_b=24):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(64, n_a), nn.BatchNorm1d(n_a), nn.Linear(n_a, n_b)
+        self.out = nn.Linear(n_b, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(self.norm(self.a(X))))))
+
+
+class Fixed(nn.Module):
+    """A hidden width that the code writes down."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.out = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.a(X)).view(-1, 16))
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_classifier(TwoLayers, max_epochs=10).fit(*digits)
+
+
+@pytest.fixture(scope="module")
+def data(digits, fitted):
+    return TrainingData(*digits, dense_net=fitted)
+
+
+def widths(net):
+    return net.module_.a.out_features, net.module_.b.out_features
+
+
+class TestTargets:
+    @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 0.9])
+    def test_a_fraction_of_all_units(self, fitted, data, ratio):
+        a, b = widths(StructuredPruner(ratio).fit_transform(fitted, data))
+        assert a + b == 40 - round(40 * ratio)
+
+    def test_a_fraction_of_each_layer(self, fitted, data):
+        net = StructuredPruner(0.5, scope="layer").fit_transform(fitted, data)
+        assert widths(net) == (8, 12)
+
+    def test_min_units_and_round_to(self, fitted, data):
+        net = StructuredPruner(0.9, scope="layer", min_units=5).fit_transform(fitted, data)
+        assert widths(net) == (5, 5)
+        net = StructuredPruner(0.6, scope="layer", round_to=8).fit_transform(fitted, data)
+        assert widths(net) == (8, 16)
+
+    @pytest.mark.parametrize(("target", "at_most"), [(0.5, 0.5 * 1752), (900, 900), (5000, 1752)])
+    def test_parameters(self, fitted, data, target, at_most):
+        pruner = StructuredPruner(target_params=target).fit(fitted, data)
+        assert pruner.report_.dense_n_params == 1730
+        assert pruner.report_.n_params <= at_most
+
+    def test_the_largest_net_below_a_target_is_taken(self, fitted, data):
+        pruner = StructuredPruner(target_params=900, scope="layer").fit(fitted, data)
+        kept = sum(n for name, (n, _) in pruner.report_.units.items() if "out" not in name)
+        for fraction in np.linspace(0, 1, 11)[:-1]:
+            other = StructuredPruner(float(fraction), scope="layer").fit(fitted, data)
+            if other.report_.n_params <= 900:
+                more = sum(n for name, (n, _) in other.report_.units.items() if "out" not in name)
+                assert more <= kept
+
+    def test_multiply_accumulates(self, fitted, data):
+        pruner = StructuredPruner(target_macs=0.5).fit(fitted, data)
+        assert 0.4 < pruner.report_.macs / pruner.report_.dense_macs <= 0.5
+
+    def test_a_fraction_is_of_the_dense_net(self, fitted, data):
+        half = StructuredPruner(0.5).fit_transform(fitted, data)
+        again = StructuredPruner(target_params=0.5).fit(half, data)
+        assert again.report_.n_params == StructuredPruner(0.0).fit(half, data).report_.n_params
+
+    def test_a_threshold_is_in_units_of_a_weight(self, digits):
+        net = make_classifier(max_epochs=1).fit(*digits)
+        with torch.no_grad():
+            net.module_.hidden.weight.copy_(torch.arange(32).view(-1, 1).expand(32, 64))
+        data = TrainingData(*digits)
+        for importance in ("l1", "l2"):
+            pruner = StructuredPruner(threshold=9.5, importance=importance).fit(net, data)
+            assert pruner.plan_.removed == {"module.hidden": list(range(10))}
+        pruner = StructuredPruner(threshold="median").fit(net, data)
+        assert pruner.plan_.removed == {"module.hidden": list(range(16))}
+        pruner = StructuredPruner(threshold="0.5*mean").fit(net, data)
+        assert pruner.plan_.removed == {"module.hidden": list(range(8))}
+
+    def test_a_target_out_of_reach(self, fitted, data):
+        with pytest.raises(ValueError, match=r"cannot reach target_params=20.* has 89"):
+            StructuredPruner(target_params=20).fit(fitted, data)
+
+
+class TestScores:
+    def test_the_scale_of_a_norm_layer_counts(self, digits, fitted, data):
+        net = clone(fitted).fit(*digits)
+        with torch.no_grad():
+            net.module_.norm.weight.fill_(1.0)
+            net.module_.norm.weight[3] = 1e-6
+        for importance in ("l1", "l2", "bn_scale"):
+            pruner = StructuredPruner(0.02, importance=importance).fit(net, TrainingData(*digits))
+            assert pruner.plan_.removed == {"module.a": [3]}
+
+    def test_bn_scale_leaves_other_units_alone(self, fitted, data):
+        net = StructuredPruner(0.9, importance="bn_scale").fit_transform(fitted, data)
+        assert widths(net) == (1, 24)
+
+    @pytest.mark.parametrize("importance", ["taylor", "activation"])
+    def test_a_unit_that_does_nothing_on_the_rows_goes_first(self, digits, importance):
+        net = make_classifier(max_epochs=2).fit(*digits)
+        with torch.no_grad():
+            net.module_.hidden.bias[5] = -1e6
+            net.module_.hidden.weight[5] *= 10
+        pruner = StructuredPruner(0.2, importance=importance).fit(net, TrainingData(*digits))
+        assert 5 in pruner.plan_.removed["module.hidden"]
+        by_weight = StructuredPruner(0.2).fit(net, TrainingData(*digits))
+        assert 5 not in by_weight.plan_.removed["module.hidden"]
+
+    def test_taylor_sees_the_labels(self, digits, fitted):
+        X, y = digits
+        plans = [
+            StructuredPruner(0.5, importance="taylor").fit(fitted, TrainingData(X, labels)).plan_
+            for labels in (y, np.zeros_like(y))
+        ]
+        assert plans[0].removed != plans[1].removed
+
+    def test_random_follows_the_seed(self, fitted, data):
+        plans = [
+            StructuredPruner(0.5, importance="random", random_state=seed).fit(fitted, data).plan_
+            for seed in (0, 0, 1)
+        ]
+        assert plans[0].removed == plans[1].removed != plans[2].removed
+
+    def test_a_function(self, fitted, data):
+        def largest_last(group):
+            return -np.array([float(w.abs().sum()) for w in group.weights])
+
+        net = StructuredPruner(0.5, importance=largest_last, scope="layer")
+        kept = net.fit_transform(fitted, data).module_.b.weight
+        assert kept.shape == (12, 8)
+        with pytest.raises(ValueError, match="returned tensor.* expected 16 numbers"):
+            StructuredPruner(0.5, importance=lambda group: [1.0]).fit(fitted, data)
+
+
+class TestGradual:
+    def test_in_steps_with_training_between(self, fitted, data):
+        pruner = StructuredPruner(0.5, n_steps=3, fine_tuner=FineTuner(2, random_state=0))
+        net = pruner.fit_transform(fitted, data)
+        assert sum(widths(net)) == 20
+        assert [len(step.removed) > 0 for step in pruner.plan_.steps] == [True] * 3
+        stages = [row.get("stage") for row in net.history_]
+        assert stages.count("FineTuner") == 4
+        sums = [sum(n for n, _ in step.units.values()) - 10 for step in pruner.plan_.steps]
+        assert sums == [26, 21, 20]
+        assert pruner.report_.units["module.out"] == (10, 10)
+
+    @pytest.mark.parametrize("target", [{"target_params": 0.4}, {"target_macs": 600}])
+    def test_a_target_in_steps(self, fitted, data, target):
+        tuner = FineTuner(1, random_state=0)
+        pruner = StructuredPruner(n_steps=2, fine_tuner=tuner, **target).fit(fitted, data)
+        reached = {"target_params": pruner.report_.n_params, "target_macs": pruner.report_.macs}
+        [(name, value)] = target.items()
+        assert reached[name] <= (0.4 * 1752 if value < 1 else value)
+
+    def test_a_threshold_in_steps(self, fitted, data):
+        tuner = FineTuner(1, lr=1e-9, random_state=0)
+        kept = [
+            sum(widths(StructuredPruner(threshold="mean", **more).fit_transform(fitted, data)))
+            for more in ({}, {"n_steps": 3, "fine_tuner": tuner})
+        ]
+        assert kept[1] <= kept[0]
+
+    def test_the_plan_is_for_one_net_and_small(self, fitted, data):
+        pruner = StructuredPruner(0.5, n_steps=2, fine_tuner=FineTuner(1, random_state=0))
+        pruner.fit(fitted, data)
+        assert pruner.transform(fitted) is not None
+        with pytest.raises(ValueError, match="trains one particular net"):
+            pruner.transform(StructuredPruner(0.0).fit_transform(make_other(data), data))
+        copied = pickle.loads(pickle.dumps(pruner))
+        assert repr(copied.plan_) == repr(pruner.plan_)
+        with pytest.raises(ValueError, match="was pickled"):
+            copied.transform(fitted)
+
+
+def make_other(data):
+    return make_classifier(TwoLayers, max_epochs=1).fit(data.X, data.y)
+
+
+class TestPlan:
+    def test_it_says_what_goes_what_stays_and_why(self, fitted, data):
+        pruner = StructuredPruner(0.5, scope="layer", ignored_layers=["out"]).fit(fitted, data)
+        text = repr(pruner.plan_)
+        assert "StructurePlan(8 of 50 units go)" in text
+        assert "module.a: 8 of 16 units go: " in text
+        assert "module.b: 24 units stay: it is in ignored_layers" in text
+        assert len(pruner.plan_.removed["module.a"]) == 8
+
+    def test_another_net_of_the_same_structure(self, fitted, data):
+        pruner = StructuredPruner(0.5, scope="layer").fit(fitted, data)
+        other = make_other(data)
+        net = pruner.transform(other)
+        kept = pruner.plan_.kept()["a.weight"][0]
+        assert torch.equal(net.module_.a.weight, other.module_.a.weight[kept])
+        assert pruner.transform(Quantizer().fit_transform(other)).module_.a.out_features == 8
+
+    def test_a_net_of_another_structure(self, fitted, data):
+        pruner = StructuredPruner(0.5).fit(fitted, data)
+        wider = make_classifier(TwoLayers, module__n_a=20, max_epochs=1).fit(data.X, data.y)
+        with pytest.raises(ValueError, match="layers of other sizes"):
+            pruner.transform(wider)
+
+
+class TestNets:
+    @pytest.mark.parametrize(
+        ("module", "shape", "reports"),
+        [
+            (Convolution, (-1, 1, 8, 8), {"module.conv": (4, 8)}),
+            (Recurrent, (-1, 8, 8), {"module.rnn": (6, 12)}),
+            (
+                Attention,
+                (-1, 8, 8),
+                {"module.encode.linear1": (8, 16), "module.encode.self_attn": (1, 2)},
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("before", [None, Quantizer(4), MagnitudePruner(0.7)])
+    def test_kinds_of_layers(self, digits, module, shape, reports, before):
+        X, y = digits[0].reshape(shape), digits[1]
+        net = make_classifier(module, max_epochs=1).fit(X, y)
+        if before is not None:
+            net = clone(before).fit_transform(net)
+        pruner = StructuredPruner(0.5, scope="layer")
+        pruned = pruner.fit_transform(net, TrainingData(X, y))
+        assert pruner.report_.units.items() >= reports.items()
+        again = pickle.loads(pickle.dumps(pruned))
+        np.testing.assert_array_equal(again.predict_proba(X), pruned.predict_proba(X))
+        before = pruned.predict_proba(X)
+        pruned.partial_fit(X, y)
+        assert not np.array_equal(pruned.predict_proba(X), before)
+        if module is Attention:
+            assert isinstance(pruned.module_.encode.self_attn, PrunedAttention)
+
+    def test_several_inputs_by_name(self, digits):
+        X = {"image": digits[0], "ids": (digits[1] % 5).astype(np.int64)}
+        net = make_classifier(TwoInputs, max_epochs=1).fit(X, digits[1])
+        pruner = StructuredPruner(0.5, scope="layer").fit(net, TrainingData(X, digits[1]))
+        assert pruner.report_.units["module.left"] == (6, 12)
+        assert pruner.report_.units["module.embed"] == (2, 4)
+
+    def test_a_net_without_removable_units_is_refused_with_the_reason(self, digits):
+        net = make_classifier(Fixed, max_epochs=1).fit(*digits)
+        with pytest.raises(ValueError, match=r"cannot remove any unit.*view|shape '\[-1, 16\]'"):
+            StructuredPruner(0.5).fit(net, TrainingData(*digits))
+        assert StructuredPruner(0.0).fit(net, TrainingData(*digits)).plan_.removed == {}
+
+    def test_the_only_layer_is_the_whole_module(self, digits):
+        net = make_classifier(
+            nn.Linear, module__in_features=64, module__out_features=10, max_epochs=1
+        ).fit(*digits)
+        with pytest.raises(ValueError, match="it is an output of the net"):
+            StructuredPruner(0.5).fit(net, TrainingData(*digits))
+
+
+class CenterLoss(nn.Module):
+    """A criterion that uses a weight of the module."""
+
+    def __init__(self, shared=None):
+        super().__init__()
+        self.shared = shared
+
+    def forward(self, output, target):
+        return nn.functional.cross_entropy(output, target) + 1e-3 * self.shared.square().mean()
+
+
+def test_a_criterion_that_shares_a_weight_is_refused(digits):
+    net = make_classifier(max_epochs=0).fit(*digits)
+    net.criterion_ = CenterLoss(net.module_.hidden.weight)
+    with pytest.raises(ValueError, match="'criterion' shares parameters with its module"):
+        StructuredPruner(0.5).fit(net, TrainingData(*digits))
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({}, "exactly one of.*Got none of them"),
+            ({"pruning_ratio": 0.5, "target_macs": 0.5}, "exactly one of.*target_macs=0.5"),
+            ({"pruning_ratio": 1.0}, "pruning_ratio"),
+            ({"threshold": "2*max"}, "Got threshold='2\\*max'"),
+            ({"target_params": 1.5}, "Got target_params=1.5"),
+            ({"pruning_ratio": 0.5, "n_steps": 2}, "pass fine_tuner="),
+            ({"pruning_ratio": 0.5, "importance": "magic"}, "importance"),
+            ({"pruning_ratio": 0.5, "ignored_layers": ["c"]}, "no layer named 'c'"),
+        ],
+    )
+    def test_bad_ones_are_refused(self, fitted, data, params, message):
+        with pytest.raises(ValueError, match=message):
+            StructuredPruner(**params).fit(fitted, data)
+
+    def test_rows_are_needed(self, fitted):
+        with pytest.raises(ValueError, match="TrainingData"):
+            StructuredPruner(0.5).fit(fitted)
+
+
+@pytest.mark.usefixtures("global_rng_untouched")
+def test_the_callers_net_and_the_global_states_are_left_alone(fitted, data):
+    before = {k: v.clone() for k, v in fitted.module_.state_dict().items()}
+    StructuredPruner(0.5, importance="taylor").fit(fitted, data)
+    after = fitted.module_.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert all(not layer._forward_pre_hooks for layer in fitted.module_.modules())
+    assert all(p.requires_grad for p in fitted.module_.parameters())
+
+
+def test_a_sweep_inside_a_pipeline(digits):
+    steps = Pipeline([("prune", StructuredPruner(0.5)), ("tune", FineTuner(1))])
+    clf = CompressedClassifier(make_classifier(max_epochs=3), steps, random_state=0)
+    grid = {"compressor__prune__pruning_ratio": [0.25, 0.75]}
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(*digits)
+    ratio = search.best_params_["compressor__prune__pruning_ratio"]
+    net = search.best_estimator_.net_
+    assert net.module_.hidden.out_features == 32 - round(32 * ratio)
+    assert search.best_estimator_.report_.macs == net.module_.hidden.out_features * 74
