@@ -34,7 +34,7 @@ from skcompress import (
 
 
 class MLP(nn.Module):
-    def __init__(self, n_in=64, n_hidden=16, n_out=10):
+    def __init__(self, n_in=64, n_hidden=8, n_out=10):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(n_in, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_out)
@@ -71,7 +71,7 @@ clf = DistilledClassifier(student, teacher, memory=cache.name, random_state=0)
 cv = StratifiedKFold(3, shuffle=True, random_state=0)
 settings = [
     {"alpha": [0.0, 0.5, 1.0]},
-    {"alpha": [0.5, 1.0], "augment": ["mixup"], "n_augment": [3]},
+    {"alpha": [0.5, 1.0], "augment": ["swap"], "n_augment": [3]},
 ]
 search = GridSearchCV(clf, settings, cv=cv).fit(X, y)
 forest = cross_validate(teacher.set_params(random_state=0), X, y, cv=cv)["test_score"].mean()
@@ -88,8 +88,8 @@ for params, score in zip(
 # What was the teacher worth?
 # ---------------------------
 # Some of the gain may come from the new rows and the additional steps. ``control=True``
-# trains the same net on the same rows with labels (of a mixture of two rows: the
-# mixture of their labels), and scores both on a fifth of the rows that none has seen.
+# trains the same net on the same rows, with the labels of the rows they were made of,
+# and scores both on a fifth of the rows that none has seen.
 
 report = search.best_estimator_.set_params(control=True).fit(X, y).report_
 print(

@@ -56,7 +56,7 @@ from skcompress import DistilledClassifier as Classifier
 from skcompress import DistilledRegressor as Regressor
 from skcompress._distillation._lesson import teach
 
-ALPHA = 1.0
+ALPHA = 0.5
 AUGMENT = "swap"
 N_AUGMENT = 4
 

@@ -11,9 +11,9 @@ import numpy as np
 from .._net_estimator import n_rows, take_rows
 
 # Of a feature's standard deviation.
-_NOISE = 0.3
+_NOISE = 0.1
 # How probable it is that a feature comes from another row.
-_SWAP = 0.2
+_SWAP = 0.1
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ class DistilledRegressor(NetRegressorMixin, BaseDistilled):
         was fitted on. With `cv`, copies of a row are made of rows in its own part
         and labelled by the same teacher, and other rows get the mean of all.
     augment : {"noise", "mixup", "swap"} or callable, default=None
-        How to make new rows for the teacher to label. "noise": normal noise of 0.3
+        How to make new rows for the teacher to label. "noise": normal noise of 0.1
         standard deviations is added to each feature. "mixup": ``s * row + (1 - s) *
         other`` with s uniform in [0.5, 1]. "swap": each feature is that of another row
-        with probability 0.2. A function ``f(X, rng)`` returns rows like those it is
+        with probability 0.1. A function ``f(X, rng)`` returns rows like those it is
         given, drawing from the numpy.random.Generator only. Whole numbers (with
         ``dtype=None``) are left alone by noise and mixup.
     n_augment : int, default=0

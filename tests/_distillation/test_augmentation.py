@@ -12,8 +12,8 @@ def copies(X, augment, n_augment=3, seed=0):
     return make_copies(X, augment, n_augment, np.random.default_rng(seed), "Test")
 
 
-@pytest.fixture
-def X():
+@pytest.fixture(name="X")
+def rows_of_several_scales():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(200, 4)) * [1, 10, 0, 0.1] + [0, 5, 7, 0]
     return rows.astype(np.float32)
@@ -22,8 +22,8 @@ def X():
 def test_noise_has_the_scale_of_each_feature(X):
     made = copies(X, "noise", 50)
     change = made.X - X[made.source]
-    np.testing.assert_allclose(change.std(axis=0), 0.3 * X.std(axis=0), rtol=0.05)
-    np.testing.assert_allclose(change.mean(axis=0), 0, atol=0.1)
+    np.testing.assert_allclose(change.std(axis=0), 0.1 * X.std(axis=0), rtol=0.05)
+    np.testing.assert_allclose(change.mean(axis=0), 0, atol=0.03)
     assert (change[:, 2] == 0).all()
 
 
@@ -42,9 +42,9 @@ def test_swapped_features_are_values_of_the_same_feature(X):
     for feature in range(4):
         assert np.isin(made.X[:, feature], X[:, feature]).all()
     changed = made.X != X[made.source]
-    np.testing.assert_allclose(changed[:, [0, 1, 3]].mean(), 0.2, atol=0.01)
+    np.testing.assert_allclose(changed[:, [0, 1, 3]].mean(), 0.1, atol=0.01)
     # Each feature for itself, not whole rows.
-    assert 0.01 < (changed[:, 0] & changed[:, 1]).mean() < 0.08
+    assert 0.003 < (changed[:, 0] & changed[:, 1]).mean() < 0.02
 
 
 @pytest.mark.parametrize("augment", ["noise", "mixup", "swap"])
