@@ -41,7 +41,7 @@ def test_swapped_features_are_values_of_the_same_feature(X):
     made = copies(X, "swap", 50)
     for feature in range(4):
         assert np.isin(made.X[:, feature], X[:, feature]).all()
-    changed = made.X != X[made.source]
+    changed = X[made.source] != made.X
     np.testing.assert_allclose(changed[:, [0, 1, 3]].mean(), 0.1, atol=0.01)
     # Each feature for itself, not whole rows.
     assert 0.003 < (changed[:, 0] & changed[:, 1]).mean() < 0.02

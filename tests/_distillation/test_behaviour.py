@@ -658,8 +658,8 @@ def test_bad_parameters_inside_a_composed_estimator(digits):
     with pytest.raises(ValueError, match="'alpha' parameter of DistilledClassifier"):
         CompressedClassifier(inner).fit(*digits)
     inner = DistilledClassifier(make_classifier(), FOREST)
+    step = MagnitudePruner(0.5, ignored_layers=["hiden"])
     with pytest.raises(ValueError, match="hiden"):
-        step = MagnitudePruner(0.5, ignored_layers=["hiden"])
         CompressedClassifier(inner, step).fit(*digits)
 
 
@@ -685,7 +685,9 @@ def test_modules_and_functions_defined_in_main(tmp_path):
                 def __init__(self, n_hidden=8):
                     super().__init__()
                     self.layers = torch.nn.Sequential(
-                        torch.nn.Linear(64, n_hidden), torch.nn.ReLU(), torch.nn.Linear(n_hidden, 10)
+                        torch.nn.Linear(64, n_hidden),
+                        torch.nn.ReLU(),
+                        torch.nn.Linear(n_hidden, 10),
                     )
 
                 def forward(self, X):
