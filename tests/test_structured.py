@@ -287,6 +287,53 @@ class TestNets:
             StructuredPruner(0.5).fit(net, TrainingData(*digits))
 
 
+class Halves(nn.Module):
+    """Two halves of one layer, added."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(64, 12), nn.Linear(64, 40), nn.Linear(46, 10)
+
+    def forward(self, X):
+        a = torch.relu(self.a(X))
+        half = a[:, : a.shape[1] // 2] + a[:, a.shape[1] // 2 :]
+        return self.out(torch.cat([half, torch.relu(self.b(X))], 1))
+
+
+class Parity(nn.Module):
+    """A net that wants an even number of units."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 8), nn.Linear(64, 30)
+        self.out = nn.Linear(38, 10)
+
+    def forward(self, X):
+        a = torch.relu(self.a(X))
+        if a.shape[1] % 2:
+            raise RuntimeError("odd")
+        return self.out(torch.cat([a, torch.relu(self.b(X))], 1))
+
+
+def test_what_the_trial_does_not_show_is_found_when_it_happens(digits):
+    net = make_classifier(Parity, max_epochs=1).fit(*digits)
+    n_protected = set()
+    for ratio in (0.3, 0.4, 0.5):
+        for importance in ("l1", "random"):
+            pruner = StructuredPruner(ratio, importance=importance, random_state=0)
+            pruned = pruner.fit_transform(net, TrainingData(*digits))
+            assert pruned.module_.a.out_features % 2 == 0
+            n_protected.add(sum("odd" in line for line in pruner.plan_.protected))
+    assert n_protected >= {1}
+
+
+def test_halves_of_one_layer_are_coupled(digits):
+    net = make_classifier(Halves, max_epochs=1).fit(*digits)
+    pruned = StructuredPruner(0.5, scope="layer").fit_transform(net, TrainingData(*digits))
+    assert pruned.module_.a.out_features in (6, 12)  # pairs of rows, or none
+    assert pruned.module_.b.out_features == 20
+
+
 class CenterLoss(nn.Module):
     """A criterion that uses a weight of the module."""
 

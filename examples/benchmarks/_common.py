@@ -38,6 +38,8 @@ MACHINE_FIELDS = {
     "numpy": "version",
 }
 
+_LOAD = os.getloadavg()[0]  # before the benchmark itself is a part of it
+
 
 class MLP(nn.Module):
     """Linear layers of the given widths with ReLU between them."""
@@ -173,7 +175,7 @@ def machine():
         "n_cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
-        "load": round(os.getloadavg()[0], 1),
+        "load": round(_LOAD, 1),
         "python": platform.python_version(),
         **{name: version(package) for name, package in packages.items()},
     }

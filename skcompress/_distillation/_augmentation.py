@@ -52,7 +52,7 @@ def make_copies(X: Any, augment: Any, n_augment: int, rng: np.random.Generator, 
     if augment == "mixup":
         return _mix(X, source, rng)
     if callable(augment):
-        made = _checked(augment(take_rows(X, source), rng), rows, caller)
+        made = _checked(augment(rows, rng), rows, caller)
     else:
         change = _add_noise if augment == "noise" else _swap_features
         made = _each(rows, lambda array, own: change(array, own, rng), X)

@@ -189,7 +189,7 @@ class BaseDistilled(NetMaker):
         taught = teach(plan, rows, train) if needed or self.control else None
         if taught is not None and self.cv is None and self._classifies and self.alpha > 0:
             warn_of_one_hot(taught.targets[train], rows.y[train], temperature)
-        lesson = taught.lesson(self.alpha, temperature) if needed and taught else None
+        lesson = None if taught is None else taught.lesson(self.alpha, temperature)
         dense = train_once(fold, progress=progress, lesson=lesson, stage="student")
         scores = Scores(0)
         if taught is not None and len(held):
@@ -198,6 +198,7 @@ class BaseDistilled(NetMaker):
         elif self.control:
             scores = self._score_on_part(fold, rows, plan, temperature)
         warn_of_worse_teacher(scores)
+        self.__dict__.pop("teacher_", None)  # of an earlier fit
         if self.keep_teacher:
             fitted = None if taught is None else taught.fitted
             if fitted is None:  # its targets were in the store, or come from several

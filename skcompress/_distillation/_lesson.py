@@ -79,8 +79,10 @@ class Taught:
     trained: bool
     fitted: Any = None
 
-    def lesson(self, alpha: float, temperature: float) -> Lesson:
-        """Return the lesson of the student."""
+    def lesson(self, alpha: float, temperature: float) -> Lesson | None:
+        """Return the lesson of the student. None: the teacher has no say."""
+        if alpha == 0 and self.extra is None:
+            return None
         return Lesson(self.targets, alpha, temperature, self.extra)
 
     def control(self) -> Lesson | None:

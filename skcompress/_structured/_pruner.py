@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest
 from ..base import BaseCompressor, TrainingData
 from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
-from ..nn.graph.proof import provable, prove
+from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
 from ..nn.importance_units import (
     choose_below,
@@ -240,14 +240,18 @@ class StructuredPruner(BaseCompressor):
         return _Traced(net, data, module, calls, graph)
 
     def _one_shot(self, traced: _Traced, target: tuple[str, Any]) -> StructurePlan:
-        chosen = self._choose(traced, *target)
-        removed = [
-            group.units[i]
-            for group, own in zip(traced.graph.groups, chosen, strict=True)
-            for i in own
-        ]
-        prove(traced.module, traced.graph, removed, traced.calls)
-        return StructurePlan(traced.module, traced.graph, removed)
+        while True:
+            removed = traced.units(self._choose(traced, *target))
+            try:
+                prove(traced.module, traced.graph, removed, traced.calls)
+            except ProofError:
+                # What the trial has not shown: these groups stay, others may go in their place.
+                graph = provable(traced.module, traced.graph, traced.calls, set(removed))
+                if len(graph.groups) == len(traced.graph.groups):
+                    raise
+                traced = replace(traced, graph=graph)
+            else:
+                return StructurePlan(traced.module, traced.graph, removed)
 
     def _choose(self, traced: _Traced, kind: str, target: Any) -> list[list[int]]:
         rules: dict[str, Any] = {
@@ -349,9 +353,12 @@ class _Traced:
 
     def size(self, kind: str, chosen: Sequence[Sequence[int]]) -> int:
         """Count what a choice of units leaves."""
+        return self.count(kind, shrink(self.module, self.graph.kept(self.units(chosen))))
+
+    def units(self, chosen: Sequence[Sequence[int]]) -> list[int]:
+        """Return the numbers of the units that are chosen by their place in each group."""
         groups = zip(self.graph.groups, chosen, strict=True)
-        removed = [group.units[i] for group, own in groups for i in own]
-        return self.count(kind, shrink(self.module, self.graph.kept(removed)))
+        return [group.units[i] for group, own in groups for i in own]
 
     def count(self, kind: str, module: nn.Module) -> int:
         """Count parameters, or multiply-accumulates of one row."""

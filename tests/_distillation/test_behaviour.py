@@ -39,6 +39,9 @@ from skcompress import (
     SampleWeightMixin,
     io,
 )
+from skcompress._distillation._asking import Rows
+from skcompress._distillation._lesson import Plan, teach
+from skcompress._store import Store
 from tests.nets import MLP, make_classifier, make_regressor
 
 FOREST = RandomForestClassifier(40, max_depth=9)
@@ -88,6 +91,7 @@ def test_pickles_hold_no_teacher_unless_asked(digits):
     np.testing.assert_array_equal(again.teacher_.predict_proba(X), kept.teacher_.predict_proba(X))
     np.testing.assert_array_equal(again.predict_proba(X), kept.predict_proba(X))
     assert torch.equal(weights_of(kept), weights_of(clf))
+    assert not hasattr(kept.set_params(keep_teacher=False).fit(X, y), "teacher_")
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict(X), clf.predict(X))
 
 
@@ -437,10 +441,6 @@ def test_a_row_is_labelled_by_a_teacher_that_has_not_seen_it(digits, augment):
 def test_out_of_fold_targets_are_those_of_scikit_learn(digits):
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    from skcompress._distillation._asking import Rows
-    from skcompress._distillation._lesson import Plan, teach
-    from skcompress._store import Store
-
     X, y = digits
     cv = StratifiedKFold(3, shuffle=True, random_state=1)
     teacher = GaussianNB(var_smoothing=0.1)
@@ -526,6 +526,20 @@ def test_weights_reach_student_and_teacher(digits, routing, augment):
         else:
             model = Pipeline([("net", clf)]).fit(X, labels, net__sample_weight=~wrong)
         assert model.score(X, y) > 0.85
+
+
+def test_copies_weigh_what_their_rows_do(digits):
+    X, y = digits
+    weight = np.arange(360, dtype=np.float32)
+    rows = Rows(X, y, weight, None, np.arange(10))
+    for cv in (None, 3):
+        plan = Plan(FOREST, cv, lambda X, rng: X, 2, X[:7], Store(None), 0, "Test")
+        extra = teach(plan, rows, np.arange(100, 360)).extra
+        np.testing.assert_array_equal(extra.sample_weight[-7:], 1)
+        of_rows = {row.tobytes(): w for row, w in zip(X, weight, strict=True)}
+        expected = [of_rows[row.tobytes()] for row in extra.X[:-7]]
+        np.testing.assert_array_equal(extra.sample_weight[:-7], expected)
+        assert len(extra.X) == 2 * 260 + 7
 
 
 def test_weights_that_somebody_cannot_take(digits):

@@ -19,7 +19,7 @@ demands that gradients reach the same parameters as before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -83,12 +83,16 @@ def prove(
     return pruned
 
 
-def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: int = 0) -> Graph:
+def provable(
+    module: nn.Module,
+    graph: Graph,
+    calls: Sequence[Inputs],
+    removed: Collection[int] | None = None,
+) -> Graph:
     """Try to remove some units of every group; protect the groups where that is no net any more.
 
-    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows. About
-    half of the units of each group, drawn at random and not as many of each, are removed, and the
-    result is held to the proof.
+    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows. Units of
+    all groups are removed, and the result is held to the proof.
 
     Parameters
     ----------
@@ -98,8 +102,9 @@ def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: 
         Of this module.
     calls : sequence of (args, kwargs)
         Real inputs, of several batch sizes.
-    seed : int
-        Of the draw.
+    removed : collection of int, optional
+        Which units to remove. By default about half of each group, drawn at random, and not as
+        many of each.
 
     Examples
     --------
@@ -118,15 +123,21 @@ def provable(module: nn.Module, graph: Graph, calls: Sequence[Inputs], *, seed: 
       c.weight: 2 units stay: it is an output of the net
       b.weight: 8 units stay: without some of them the net fails (RuntimeError: shape '[-1, 8]' ...
     """
-    draw = torch.Generator().manual_seed(seed)
-    samples = [_sample(group.units, n, draw) for n, group in enumerate(graph.groups)]
+    draw = torch.Generator().manual_seed(0)
+    samples = [
+        _sample(group.units, n, draw)
+        if removed is None
+        else [unit for unit in group.units if unit in removed]
+        for n, group in enumerate(graph.groups)
+    ]
     admitted: list[int] = []
     failed: dict[int, str] = {}
 
     def admit(numbers: list[int]) -> None:
-        removed = [unit for n in (*admitted, *numbers) for unit in samples[n]]
         try:
-            prove(module, graph, removed, calls)
+            prove(
+                module, graph, [unit for n in (*admitted, *numbers) for unit in samples[n]], calls
+            )
         except ProofError as error:
             if len(numbers) == 1:
                 failed[numbers[0]] = f"without some of them the net fails ({error})"
