@@ -61,7 +61,7 @@ def distilled(net=None, teacher=FOREST, **params):
 def fitted(digits):
     net = make_classifier(max_epochs=20, train_split=SPLIT)
     clf = distilled(net, augment="mixup", n_augment=1, control=True)
-    with _quiet():  # a few rows decide whether the teacher is said to be worse
+    with _quiet():  # this forest is in truth worse than its student, and a warning says so
         return clf.fit(*digits)
 
 
@@ -730,7 +730,7 @@ def test_modules_and_functions_defined_in_main(tmp_path):
                     keep_teacher=teacher is wide,
                 )
                 done = cross_validate(clf, X, y, **options)
-                assert done["test_score"].min() > 0.4, done
+                assert done["test_score"].min() > 0.6, done
                 again = cross_validate(clf, X, y, **options)
                 for one, two in zip(done["estimator"], again["estimator"]):
                     assert one.report_.teacher_trained and not two.report_.teacher_trained
@@ -741,7 +741,7 @@ def test_modules_and_functions_defined_in_main(tmp_path):
             wide.fit(X, y.astype("int64"))
             frozen = DistilledClassifier(net, [FrozenEstimator(wide)], random_state=0)
             inside = CompressedClassifier(frozen, MagnitudePruner(0.5), random_state=0)
-            assert cross_validate(inside, X, y, **options)["test_score"].min() > 0.4
+            assert cross_validate(inside, X, y, **options)["test_score"].min() > 0.6
             """
         )
     )
