@@ -1,6 +1,7 @@
 """StructuredPruner: targets, scores, gradual pruning, plans and refusals."""
 
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
+from skcompress._nets import seeded
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
 
@@ -41,6 +43,12 @@ class Fixed(nn.Module):
 
     def forward(self, X):
         return self.out(torch.relu(self.a(X)).view(-1, 16))
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with seeded(0):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +381,33 @@ class TestParameters:
     def test_rows_are_needed(self, fitted):
         with pytest.raises(ValueError, match="TrainingData"):
             StructuredPruner(0.5).fit(fitted)
+
+
+class Droppy(nn.Module):
+    """Draws from every global generator when it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(64, 12), nn.Linear(12, 12), nn.Linear(12, 10)
+
+    def forward(self, X):
+        hidden = torch.relu(self.a(X))
+        if self.training and random.random() + np.random.rand() < 0.5:  # noqa: NPY002
+            hidden = hidden + self.b(nn.functional.dropout(hidden))
+        return self.out(hidden + self.b(hidden))
+
+
+@pytest.mark.usefixtures("global_rng_untouched")
+@pytest.mark.parametrize("importance", ["l2", "taylor"])
+def test_nets_that_draw_from_global_generators(digits, importance):
+    with seeded(0):
+        net = make_classifier(Droppy, max_epochs=1).fit(*digits)
+    nets = [
+        StructuredPruner(0.5, importance=importance).fit_transform(net, TrainingData(*digits))
+        for _ in range(2)
+    ]
+    assert torch.equal(nets[0].module_.a.weight, nets[1].module_.a.weight)
+    assert nets[0].module_.a.out_features == 6
 
 
 @pytest.mark.usefixtures("global_rng_untouched")

@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._fingerprint import seed_from
-from .._nets import copy_net, module_root, net_digest
+from .._nets import copy_net, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData
 from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
 from ..nn.graph.proof import ProofError, provable, prove
@@ -236,17 +236,20 @@ class StructuredPruner(BaseCompressor):
         calls = inputs_of(net, data)
         ignored = resolve_ignored(module_root(net), self.ignored_layers)
         names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
-        graph = provable(module, trace(module, calls, ignored=names), calls)
+        with seeded(0):
+            graph = provable(module, trace(module, calls, ignored=names), calls)
         return _Traced(net, data, module, calls, graph)
 
     def _one_shot(self, traced: _Traced, target: tuple[str, Any]) -> StructurePlan:
         while True:
             removed = traced.units(self._choose(traced, *target))
             try:
-                prove(traced.module, traced.graph, removed, traced.calls)
+                with seeded(0):
+                    prove(traced.module, traced.graph, removed, traced.calls)
             except ProofError:
                 # What the trial has not shown: these groups stay, others may go in their place.
-                graph = provable(traced.module, traced.graph, traced.calls, set(removed))
+                with seeded(0):
+                    graph = provable(traced.module, traced.graph, traced.calls, set(removed))
                 if len(graph.groups) == len(traced.graph.groups):
                     raise
                 traced = replace(traced, graph=graph)
@@ -365,4 +368,5 @@ class _Traced:
         if kind == "target_params":
             return count_params(module)
         args, kwargs = self.calls[0]
-        return count_macs(module, lambda: module(*args, **kwargs), 1)
+        with seeded(0):
+            return count_macs(module, lambda: module(*args, **kwargs), 1)

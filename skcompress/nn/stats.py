@@ -196,7 +196,8 @@ def _attention(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> 
     projections += key.numel() + value.numel()
     batch = 1 if query.dim() == 2 else query.shape[0 if layer.batch_first else 1]
     attended = n_keys // batch + (layer.bias_k is not None) + bool(layer.add_zero_attn)
-    return layer.embed_dim * (projections + 2 * n_queries * attended)
+    # Not embed_dim: of a layer some of whose heads were removed, less is computed.
+    return layer.num_heads * layer.head_dim * (projections + 2 * n_queries * attended)
 
 
 _MACS: dict[type[nn.Module], Callable[[Any, tuple, dict[str, Any], Any], int]] = {

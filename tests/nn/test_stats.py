@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
+from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.stats import count_macs, count_nonzero, count_params, count_weights
 
 
@@ -127,6 +128,18 @@ def test_cross_attention_with_other_widths_and_extra_keys():
     expected = attention_by_hand(4, 6, 8, 3, 5, extra=2)
     assert macs(net, query, key=key, value=value, n_rows=2) == expected
     assert macs(net, query[:, 0], key[:, 0], value[:, 0]) == expected
+
+
+def test_removed_heads_cost_nothing():
+    net, x = nn.MultiheadAttention(8, 4, batch_first=True), torch.randn(2, 5, 8)
+    dense = count_macs(net, lambda: net(x, x, x), n_rows=2)
+    kept = torch.cat([torch.arange(4) + 8 * part for part in range(3)])  # two of four heads
+    with torch.no_grad():
+        net.in_proj_weight = nn.Parameter(net.in_proj_weight[kept])
+        net.in_proj_bias = nn.Parameter(net.in_proj_bias[kept])
+        net.out_proj.weight = nn.Parameter(net.out_proj.weight[:, :4])
+    prune_attention_(net, 4, 8)
+    assert count_macs(net, lambda: net(x, x, x), n_rows=2) == dense / 2
 
 
 def test_attention_agrees_with_torchs_flop_counter():

@@ -369,7 +369,17 @@ def prune(net):
     prove(module, graph, removed, calls)
 
 
-@pytest.mark.parametrize("name", BUGS)
+# The others with the slow tests.
+QUICK = (
+    "columns_are_off_by_one: mlp",
+    "norm_layers_do_not_follow: VGG-like",
+    "sums_do_not_couple: LSTM",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in BUGS]
+)
 def test_a_planted_bug_is_caught(name, monkeypatch):
     plant, net = BUGS[name]
     plant(monkeypatch)
@@ -377,6 +387,7 @@ def test_a_planted_bug_is_caught(name, monkeypatch):
         prune(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", sorted({net for _, net in BUGS.values()}))
 def test_without_a_bug_the_same_nets_are_proven(net):
     prune(net)
@@ -384,6 +395,7 @@ def test_without_a_bug_the_same_nets_are_proven(net):
 
 def test_there_are_enough_bugs():
     assert len({plant for plant, _ in BUGS.values()}) >= 30
+    assert set(QUICK) <= set(BUGS)
 
 
 @pytest.mark.parametrize("bug_name", ["codes", "scales"])
