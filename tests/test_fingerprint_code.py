@@ -1,5 +1,6 @@
 """Code counts by what it does: an edit changes the digest, a move or a comment does not."""
 
+import importlib
 import sys
 import types
 
@@ -412,3 +413,21 @@ def test_torchs_number_of_an_autograd_function_does_not_count():
         return Double
 
     assert fingerprint(define()) == fingerprint(define())
+
+
+def test_a_package_in_a_local_variable_hides_no_edit(tmp_path, monkeypatch):
+    (tmp_path / "aliased").mkdir()
+    (tmp_path / "aliased" / "__init__.py").write_text("from . import sub\n")
+    (tmp_path / "through.py").write_text(
+        "import aliased\n\n\ndef f(x):\n    held = aliased\n    return held.sub.deep(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    digests = []
+    for factor in (2, 2, 3):
+        text = f"def deep(x):\n    return x * {factor}\n"
+        (tmp_path / "aliased" / "sub.py").write_text(text)
+        for name in ("through", "aliased", "aliased.sub"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        digests.append(fingerprint(importlib.import_module("through").f))
+    assert digests[0] == digests[1] != digests[2]

@@ -28,6 +28,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+import skcompress
 from skcompress import (
     CompressedClassifier,
     CompressedRegressor,
@@ -162,6 +163,17 @@ def test_what_changes_a_training_is_a_new_training(digits, folder, change):
     assert clf.fit(*digits).report_.dense_trained
     assert not clf.fit(*digits).report_.dense_trained
     assert clf.set_params(**change).fit(*digits).report_.dense_trained
+
+
+def test_another_release_of_ours_is_a_new_training(digits, folder, monkeypatch):
+    from skcompress._net_estimator import _training
+
+    clf = CompressedClassifier(make_classifier(), memory=folder / "cache", random_state=0)
+    clf.fit(*digits)
+    own, *others = _training.library_versions()
+    assert own == skcompress.__version__
+    monkeypatch.setattr(_training, "library_versions", lambda: ("99.0", *others))
+    assert clf.fit(*digits).report_.dense_trained
 
 
 def test_other_rows_are_a_new_training(digits, folder):

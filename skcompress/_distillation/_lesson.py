@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
 
-from .._fingerprint import fingerprint, seed_from
+from .._fingerprint import fingerprint, library_versions, seed_from
 from .._net_estimator import n_rows, stack_rows, take_rows
 from .._nets import ExtraRows, Lesson, key_of, training_threads
 from .._store import Record, Store
@@ -19,7 +18,6 @@ from ._teachers import is_frozen
 
 # Raise it when the same teacher, rows and seed would give other targets or other new rows.
 _RULES = 1
-_LIBRARIES = ("numpy", "scikit-learn", "skorch", "torch")
 
 
 @dataclass(frozen=True)
@@ -170,9 +168,8 @@ def _ask_once(plan: Plan, rows: Rows, wanted: list[Any], number: int) -> tuple[l
     store, key = plan.store, None
     # A frozen teacher is asked anew: there is no training to save.
     if store.location is not None and not is_frozen(plan.teacher):
-        versions = [importlib.metadata.version(name) for name in _LIBRARIES]
         known = (rows.X, rows.labels, rows.sample_weight, rows.names, rows.classes, wanted)
-        rules = (seed, versions, training_threads(), _RULES)
+        rules = (seed, library_versions(), training_threads(), _RULES)
         key = key_of(lambda: fingerprint(plan.teacher), known, rules)
     if key is None:
         store, key = Store(None), "unnamed"

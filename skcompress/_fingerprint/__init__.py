@@ -19,9 +19,10 @@ is its bytecode together with all the code it names.
 from __future__ import annotations
 
 from ._graph import Content, Unfingerprintable, digest
+from ._origin import library_versions
 from ._values import argument, expand
 
-__all__ = ["Unfingerprintable", "fingerprint", "seed_from"]
+__all__ = ["Unfingerprintable", "fingerprint", "library_versions", "seed_from"]
 
 # Part of every digest: raise it when the same object shall get a new one.
 _RULES = b"skcompress fingerprint 1"

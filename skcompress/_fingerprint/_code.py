@@ -230,20 +230,9 @@ def _module(value: ModuleType) -> bytes | Content:
             "the module __main__ is another one in every process; name what you need of it instead"
         )
     body = {name: v for name, v in vars(value).items() if name not in MODULE_NAMES}
-    # Which modules of a package are loaded differs between processes.
-    return Content(
-        b"user module",
-        [
-            table(
-                {
-                    name: v
-                    for name, v in body.items()
-                    if not (isinstance(v, ModuleType) and v.__name__ == f"{value.__name__}.{name}")
-                },
-                full=True,
-            )
-        ],
-    )
+    # Loaded submodules count, too: code that holds a package in a variable may reach any
+    # of them. Where another process has loaded others, that costs a second training.
+    return Content(b"user module", [table(body, full=True)])
 
 
 def _builtin(value: Any) -> bytes | Content:

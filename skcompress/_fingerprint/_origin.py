@@ -22,7 +22,8 @@ _PYTHON = "python"
 _INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 
 # This package counts as installed also when it runs from a checkout, and without its version:
-# its releases say themselves, by a number in the keys, when a training gives something new.
+# keys hold `library_versions`, and between releases a number that is raised by hand when a
+# training gives something new.
 _OURS = __name__.partition(".")[0]
 _OUR_FOLDER = Path(__file__).parents[1]
 
@@ -115,6 +116,14 @@ def version_of(package: str) -> str:
         return ""
     names = sorted(set(_distributions().get(package, ())))
     return ",".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+@cache
+def library_versions() -> tuple[str, ...]:
+    """Return the versions, our own included, on which the result of a training depends."""
+    libraries = ("numpy", "scikit-learn", "skorch", "torch")
+    own: str = sys.modules[_OURS].__version__  # also where it runs from a checkout
+    return (own, *(importlib.metadata.version(name) for name in libraries))
 
 
 def by_name(value: Any) -> bytes | None:

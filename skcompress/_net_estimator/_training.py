@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from .._fingerprint import fingerprint, seed_from
+from .._fingerprint import fingerprint, library_versions, seed_from
 from .._nets import (
     Lesson,
     Progress,
@@ -33,7 +32,6 @@ from ..base import TrainingData
 
 # Raise it when the same net, rows and seed would train to other weights.
 _TRAINING_RULES = 1
-_LIBRARIES = ("torch", "skorch", "numpy")
 
 
 @dataclass(frozen=True)
@@ -191,8 +189,8 @@ def identity_of(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> str | 
     """Return the name of a net and its rows, None where nothing is kept."""
     if store.location is None:
         return None
-    versions = [importlib.metadata.version(name) for name in _LIBRARIES]
-    return key_of(lambda: digest(net), rows, versions, training_threads(), _TRAINING_RULES)
+    rules = (library_versions(), training_threads(), _TRAINING_RULES)
+    return key_of(lambda: digest(net), rows, rules)
 
 
 @contextmanager
