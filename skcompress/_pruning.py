@@ -16,7 +16,7 @@ from torch import Tensor
 from ._fingerprint import seed_from
 from ._nets import copy_net, module_root
 from ._store import Store
-from .base import BaseCompressor, TrainedPlan, TrainingData
+from .base import BaseCompressor, TrainedPlan, TrainingData, check_gradual
 from .nn.importance import cubic_schedule, magnitude_masks
 from .nn.weights import find_weights
 
@@ -150,15 +150,7 @@ class MagnitudePruner(BaseCompressor):
                 "MagnitudePruner needs exactly one of 'sparsity' and 'threshold'. Got "
                 f"sparsity={self.sparsity!r} and threshold={self.threshold!r}."
             )
-        if self.n_steps > 1:
-            if self.fine_tuner is None:
-                raise ValueError(
-                    "MagnitudePruner prunes in several steps only with training between them: "
-                    f"pass fine_tuner=FineTuner(...). Got n_steps={self.n_steps!r} and "
-                    "fine_tuner=None."
-                )
-            if isinstance(self.fine_tuner, BaseCompressor):
-                self.fine_tuner._check(net, has_data=has_data)
+        check_gradual(self, net, has_data=has_data)
         super()._check(net, has_data=has_data)
 
     def _plan(self, net: NeuralNet, data: TrainingData) -> PruningPlan | TrainedPlan:

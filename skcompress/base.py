@@ -300,6 +300,19 @@ class TrainedPlan:
         return f"TrainedPlan({self.step} of net {self.incoming[:8]})"
 
 
+def check_gradual(step: Any, net: NeuralNet | None, *, has_data: bool) -> None:
+    """Refuse several steps without training between them, or with one that cannot work."""
+    if step.n_steps == 1:
+        return
+    if step.fine_tuner is None:
+        raise ValueError(
+            f"{type(step).__name__} prunes in several steps only with training between them: "
+            f"pass fine_tuner=FineTuner(...). Got n_steps={step.n_steps!r} and fine_tuner=None."
+        )
+    if isinstance(step.fine_tuner, BaseCompressor):
+        step.fine_tuner._check(net, has_data=has_data)
+
+
 def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
     """Return a function that tells scikit-learn's callbacks of one epoch of `task`."""
 

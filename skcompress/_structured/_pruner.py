@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
-from ..base import BaseCompressor, TrainingData
+from ..base import BaseCompressor, TrainingData, check_gradual
 from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
@@ -205,15 +205,7 @@ class StructuredPruner(BaseCompressor):
             raise ValueError(
                 f"Got {name}={value!r}, but expected a fraction in (0, 1) or a whole number."
             )
-        if self.n_steps > 1:
-            if self.fine_tuner is None:
-                raise ValueError(
-                    "StructuredPruner prunes in several steps only with training between them: "
-                    f"pass fine_tuner=FineTuner(...). Got n_steps={self.n_steps!r} and "
-                    "fine_tuner=None."
-                )
-            if isinstance(self.fine_tuner, BaseCompressor):
-                self.fine_tuner._check(net, has_data=has_data)
+        check_gradual(self, net, has_data=has_data)
         super()._check(net, has_data=has_data)
 
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
