@@ -20,7 +20,7 @@ from .._nets import FrozenNet, Predictor
 from .._report import compare, first_row
 from .._store import Store
 from ..base import epoch_tick
-from ._data import check_same_kind, check_X, is_ready, kinds_of, n_rows, size_of_rows
+from ._data import check_same_kind, check_X, kinds_of, n_rows, ready, size_of_rows
 from ._training import Dense
 
 
@@ -109,8 +109,9 @@ class BaseNetEstimator(
     def _checked(self, X: Any) -> Any:
         if "_predictor" not in self.__dict__:
             check_is_fitted(self, "net_")
-        if is_ready(self, X):
-            return X
+        array = ready(self, X)
+        if array is not None:
+            return array
         return check_same_kind(check_X(self, X, self._dtype, reset=False), self._kinds)
 
     def __getstate__(self) -> dict[str, Any]:

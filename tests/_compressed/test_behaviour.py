@@ -439,3 +439,11 @@ def test_a_module_defined_in_main(tmp_path, n_jobs):
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_predicted_targets_claim_no_more_digits_than_the_net_has(diabetes):
+    X, y = diabetes
+    one = CompressedRegressor(make_regressor(module__n_in=10), random_state=0).fit(X, y)
+    assert one.predict(X).dtype == np.float32
+    two = CompressedRegressor(make_regressor(module__n_in=10, module__n_out=2), random_state=0)
+    assert two.fit(X, np.c_[y, -y]).predict(X).dtype == np.float64
