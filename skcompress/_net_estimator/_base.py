@@ -84,7 +84,7 @@ class BaseNetEstimator(
         self._predictor = Predictor(net)
         self._kinds = kinds_of(X)
         self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
-        self.report_ = compare(net, dense.net, first_row(X))
+        self.report_ = compare(net, dense.data._dense_facts(), first_row(X))
         self.report_.update(history=[dict(row) for row in net.history_], **facts)
         self.report_.update(dense_nbytes=measure(self, dense.net))
         self.report_.update(nbytes=measure(self))
