@@ -55,6 +55,7 @@ class Huffman:
 
     @cached_property
     def least(self) -> int:
+        """What no code of these symbols can go below, in bytes."""
         counts = self._counts[self._counts > 0]
         # Shannon's bound, less what rounding could have added.
         bits = (counts * np.log2(self._symbols.size / counts)).sum() * (1 - 1e-9)
@@ -62,6 +63,7 @@ class Huffman:
 
     @cached_property
     def size(self) -> int:
+        """Bytes of table and bits."""
         lengths, table = self._code
         n_bits = 0 if self._is_constant else int((self._counts * lengths).sum())
         return len(table) + (n_bits + 7) // 8
