@@ -20,6 +20,9 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import seeded
+from skcompress.io import load, save
+from skcompress.metrics import compression_scoring
+from skcompress.model_selection import SmallestWithinDrop
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
 
@@ -429,3 +432,56 @@ def test_a_sweep_inside_a_pipeline(digits):
     net = search.best_estimator_.net_
     assert net.module_.hidden.out_features == 32 - round(32 * ratio)
     assert search.best_estimator_.report_.macs == net.module_.hidden.out_features * 74
+
+
+def test_a_sweep_with_sizes_in_workers_and_a_cache(digits, tmp_path):
+    steps = Pipeline([("prune", StructuredPruner()), ("tune", FineTuner(1)), ("codes", None)])
+    net = make_classifier(TwoLayers, max_epochs=4)
+    clf = CompressedClassifier(net, steps, memory=tmp_path / "cache", random_state=0)
+    grid = [
+        {"compressor": [None]},
+        {
+            "compressor__prune__pruning_ratio": [0.25, 0.75],
+            "compressor__codes": ["passthrough", Quantizer(4)],
+        },
+        {
+            "compressor__prune__n_steps": [2],
+            "compressor__prune__target_macs": [0.5],
+            "compressor__prune__fine_tuner": [FineTuner(1)],
+            "compressor__codes": ["passthrough"],
+        },
+    ]
+    search = GridSearchCV(
+        clf,
+        grid,
+        cv=3,
+        n_jobs=2,
+        scoring=compression_scoring("accuracy"),
+        refit=SmallestWithinDrop("accuracy", 0.05),
+        error_score="raise",
+    ).fit(*digits)
+    results = search.cv_results_
+    for scorer in ("accuracy", "neg_nbytes", "neg_macs"):
+        assert np.isfinite(results[f"mean_test_{scorer}"]).all()
+    nbytes = -results["mean_test_neg_nbytes"]
+    dense, quarter, quarter_coded, most, most_coded, gradual = nbytes
+    assert dense > quarter > most > most_coded
+    assert quarter > quarter_coded > most_coded
+    assert dense > gradual
+    best = search.best_estimator_
+    save(best, tmp_path / "best.skc")
+    assert (tmp_path / "best.skc").stat().st_size == best.report_.nbytes
+    loaded = load(tmp_path / "best.skc", clone(best))
+    np.testing.assert_array_equal(loaded.predict(digits[0]), best.predict(digits[0]))
+    alone = GridSearchCV(
+        clf.set_params(memory=None),
+        grid,
+        cv=3,
+        error_score="raise",
+        scoring=compression_scoring("accuracy"),
+        refit=False,
+    ).fit(*digits)
+    for name in ("accuracy", "neg_nbytes", "neg_macs"):
+        np.testing.assert_array_equal(
+            alone.cv_results_[f"mean_test_{name}"], results[f"mean_test_{name}"]
+        )
