@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -12,12 +12,12 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch import NeuralNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData, check_gradual
-from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
+from ..nn.graph import copy_module, plain_copy
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
 from ..nn.importance_units import (
@@ -28,13 +28,11 @@ from ..nn.importance_units import (
     unit_groups,
     weight_scores,
 )
-from ..nn.stats import count_macs, count_params
-from ..nn.surgery import shrink
-from ..nn.weights import resolve_ignored
 from ._plan import GradualPlan, StructurePlan
-from ._rows import check_unshared, gradient_products, inputs_of, unit_activations
+from ._rows import gradient_products, unit_activations
+from ._traced import Traced, trace_net
 
-_TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
+_TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
 
 
@@ -72,6 +70,11 @@ class StructuredPruner(BaseCompressor):
         a fraction of the dense net's.
     target_macs : float or int, default=None
         The same for multiply-accumulates of one row.
+    target_nbytes : float or int, default=None
+        The same for the bytes of the net's file: what :func:`skcompress.io.save`
+        writes for the net alone, as it is after this step. Weights in float32 are
+        counted as such, so steps behind it make the file smaller still; what an
+        estimator adds, such as its classes, is not counted (some hundred bytes).
     importance : str or callable, default="l2"
         "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (gradient of
         the loss times weight, on the rows); "activation" (mean magnitude on the
@@ -147,6 +150,7 @@ class StructuredPruner(BaseCompressor):
         "threshold": [Interval(Real, 0, None, closed="left"), str, None],
         "target_params": [Interval(Real, 0, None, closed="neither"), None],
         "target_macs": [Interval(Real, 0, None, closed="neither"), None],
+        "target_nbytes": [Interval(Real, 0, None, closed="neither"), None],
         "importance": [StrOptions(_IMPORTANCES), callable],
         "scope": [StrOptions({"global", "layer"})],
         "min_units": [Interval(Integral, 1, None, closed="left")],
@@ -164,6 +168,7 @@ class StructuredPruner(BaseCompressor):
         threshold: float | str | None = None,
         target_params: float | None = None,
         target_macs: float | None = None,
+        target_nbytes: float | None = None,
         importance: str | Callable[..., Any] = "l2",
         scope: str = "global",
         min_units: int = 1,
@@ -177,6 +182,7 @@ class StructuredPruner(BaseCompressor):
         self.threshold = threshold
         self.target_params = target_params
         self.target_macs = target_macs
+        self.target_nbytes = target_nbytes
         self.importance = importance
         self.scope = scope
         self.min_units = min_units
@@ -214,7 +220,7 @@ class StructuredPruner(BaseCompressor):
         return result
 
     def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
-        traced = self._traced(net, data)
+        traced = trace_net(net, data, self.ignored_layers)
         if self.n_steps == 1:
             return self._one_shot(traced, self._target(traced))
         return self._gradual(traced)
@@ -222,17 +228,7 @@ class StructuredPruner(BaseCompressor):
     def _apply(self, net: NeuralNet, plan: StructurePlan | GradualPlan) -> NeuralNet:
         return plan.apply(net)
 
-    def _traced(self, net: NeuralNet, data: TrainingData) -> _Traced:
-        module = copy_module(module_root(net)["module"]).cpu()
-        check_unshared(net)
-        calls = inputs_of(net, data)
-        ignored = resolve_ignored(module_root(net), self.ignored_layers)
-        names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
-        with seeded(0):
-            graph = provable(module, trace(module, calls, ignored=names), calls)
-        return _Traced(net, data, module, calls, graph)
-
-    def _one_shot(self, traced: _Traced, target: tuple[str, Any]) -> StructurePlan:
+    def _one_shot(self, traced: Traced, target: tuple[str, Any]) -> StructurePlan:
         while True:
             removed = traced.units(self._choose(traced, *target))
             try:
@@ -248,7 +244,7 @@ class StructuredPruner(BaseCompressor):
             else:
                 return StructurePlan(traced.module, traced.graph, removed)
 
-    def _choose(self, traced: _Traced, kind: str, target: Any) -> list[list[int]]:
+    def _choose(self, traced: Traced, kind: str, target: Any) -> list[list[int]]:
         rules: dict[str, Any] = {
             "scope": self.scope,
             "min_units": self.min_units,
@@ -266,7 +262,7 @@ class StructuredPruner(BaseCompressor):
             return choose_below(scores, target, **rules)
 
         def size(fraction: float) -> int:
-            return traced.size(kind, choose_fraction(scores, fraction, **rules))
+            return traced.count(kind, traced.shrunk(choose_fraction(scores, fraction, **rules)))
 
         fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
         if fraction is None:
@@ -277,7 +273,7 @@ class StructuredPruner(BaseCompressor):
             )
         return choose_fraction(scores, fraction, **rules)
 
-    def _scores(self, traced: _Traced) -> list[Tensor]:
+    def _scores(self, traced: Traced) -> list[Tensor]:
         plain, graph = plain_copy(traced.module), traced.graph
         if self.importance == "taylor":
             products = gradient_products(traced.net, traced.data)
@@ -299,7 +295,7 @@ class StructuredPruner(BaseCompressor):
                 )
         return scores
 
-    def _target(self, traced: _Traced) -> tuple[str, Any]:
+    def _target(self, traced: Traced) -> tuple[str, Any]:
         """Return which target is given, counts as counts."""
         kind = next(name for name in _TARGETS if getattr(self, name) is not None)
         value = getattr(self, kind)
@@ -309,7 +305,7 @@ class StructuredPruner(BaseCompressor):
             value = int(value * traced.count(kind, module))
         return kind, value
 
-    def _gradual(self, traced: _Traced) -> GradualPlan:
+    def _gradual(self, traced: Traced) -> GradualPlan:
         incoming, data = net_digest(traced.net), traced.data
         seed = None if data._fold.seed is None else self._seed(data)
         net, plans = copy_net(traced.net), []
@@ -317,12 +313,12 @@ class StructuredPruner(BaseCompressor):
             if step > 1:
                 step_seed = None if seed is None else seed_from(seed, step)
                 net = clone(self.fine_tuner).fit_transform(net, data._with_fold(seed=step_seed))
-                traced = self._traced(net, data)
+                traced = trace_net(net, data, self.ignored_layers)
             plans.append(self._one_shot(traced, target))
             net = plans[-1].apply(net)
         return GradualPlan(incoming, net, plans)
 
-    def _schedule(self, traced: _Traced) -> list[tuple[str, Any]]:
+    def _schedule(self, traced: Traced) -> list[tuple[str, Any]]:
         kind, target = self._target(traced)
         if kind == "pruning_ratio":
             # Of what is left: together they are the ratio of what there was.
@@ -334,31 +330,3 @@ class StructuredPruner(BaseCompressor):
             return [(kind, p * factor if of is None else f"{p * factor}*{of}") for p in progress]
         start = traced.count(kind, traced.module)
         return [(kind, round(start + (min(target, start) - start) * p)) for p in progress]
-
-
-@dataclass
-class _Traced:
-    """A net with what was found out about it; the module is a copy on the CPU."""
-
-    net: NeuralNet
-    data: TrainingData
-    module: nn.Module
-    calls: list[Inputs]
-    graph: Graph
-
-    def size(self, kind: str, chosen: Sequence[Sequence[int]]) -> int:
-        """Count what a choice of units leaves."""
-        return self.count(kind, shrink(self.module, self.graph.kept(self.units(chosen))))
-
-    def units(self, chosen: Sequence[Sequence[int]]) -> list[int]:
-        """Return the numbers of the units that are chosen by their place in each group."""
-        groups = zip(self.graph.groups, chosen, strict=True)
-        return [group.units[i] for group, own in groups for i in own]
-
-    def count(self, kind: str, module: nn.Module) -> int:
-        """Count parameters, or multiply-accumulates of one row."""
-        if kind == "target_params":
-            return count_params(module)
-        args, kwargs = self.calls[0]
-        with seeded(0):
-            return count_macs(module, lambda: module(*args, **kwargs), 1)
