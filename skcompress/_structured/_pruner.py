@@ -21,14 +21,13 @@ from ..nn.graph import copy_module, plain_copy
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
 from ..nn.importance_units import (
-    choose_below,
-    choose_fraction,
     parse_threshold,
     smallest_enough,
     unit_groups,
     weight_scores,
 )
 from ._plan import GradualPlan, StructurePlan
+from ._ranking import Ranking, rank_by_scan
 from ._rows import gradient_products, unit_activations
 from ._traced import Traced, trace_net
 
@@ -81,8 +80,10 @@ class StructuredPruner(BaseCompressor):
         rows); "random"; or a function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
         None of them is best for all nets: sweep it.
-    scope : {"global", "layer"}, default="global"
-        Rank all units together, or in each group by itself.
+    scope : {"global", "layer", "sensitivity"}, default="global"
+        Rank all units together, or in each group by itself. Or decide by a scan how
+        many go of each group: the loss on up to 512 of the rows is looked at while
+        only units of this group are missing. See the notes.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
@@ -93,8 +94,9 @@ class StructuredPruner(BaseCompressor):
         Trains between the steps, so needed with ``n_steps > 1`` and not used
         otherwise.
     random_state : int, RandomState instance or None, default=None
-        Seeds "random". None: derived from the estimator's seed, or drawn from
-        numpy's global RNG when the step is used alone.
+        Seeds "random", and draws the rows of a scan where there are more of them.
+        None: derived from the estimator's seed, or drawn from numpy's global RNG when
+        the step is used alone.
     ignored_layers : sequence of str, default=()
         Names of layers of which nothing may change, as in
         ``net.module_.named_modules()``; each covers everything below it.
@@ -107,7 +109,29 @@ class StructuredPruner(BaseCompressor):
     report_ : Bunch
         ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_``
         twins; ``units``: for each layer how many units are kept, and how many
-        there were.
+        there were; ``ratios``: for each group of units, by its first layer, which
+        fraction went; with ``scope="sensitivity"`` also ``sensitivity``, the trials
+        of the scan as a list of dicts with ``layer``, ``ratio``, ``n_removed`` and
+        ``loss``.
+
+    See Also
+    --------
+    skcompress.display.SensitivityDisplay : The scan as a picture.
+
+    Notes
+    -----
+    ``scope="sensitivity"`` removes the units of each group :math:`g`, lowest scores
+    first, in up to six trials, and takes the loss :math:`L_g(k)` with :math:`k`
+    units gone. With :math:`h_g` the lower convex hull of :math:`L_g`, :math:`c_g`
+    what a unit of the group takes up alone (one, parameters, multiply-accumulates
+    or bytes, as the target counts), and :math:`T` the target, it then solves
+
+    .. math:: \min_k \sum_g h_g(k_g) \quad \text{so that the net has at most } T
+
+    by always taking next the unit with the smallest :math:`(h_g(k+1) - h_g(k)) / c_g`:
+    this is what a Lagrange multiplier finds, on the assumption that losses add up.
+    It costs a prediction of the rows for each trial of each group. A loss on
+    training rows says little where the net knows them by heart.
 
     References
     ----------
@@ -152,7 +176,7 @@ class StructuredPruner(BaseCompressor):
         "target_macs": [Interval(Real, 0, None, closed="neither"), None],
         "target_nbytes": [Interval(Real, 0, None, closed="neither"), None],
         "importance": [StrOptions(_IMPORTANCES), callable],
-        "scope": [StrOptions({"global", "layer"})],
+        "scope": [StrOptions({"global", "layer", "sensitivity"})],
         "min_units": [Interval(Integral, 1, None, closed="left")],
         "round_to": [Interval(Integral, 1, None, closed="left"), None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
@@ -207,6 +231,11 @@ class StructuredPruner(BaseCompressor):
         [(name, value)] = given.items()
         if name == "threshold":
             parse_threshold(value)
+            if self.scope == "sensitivity":
+                raise ValueError(
+                    f"Got threshold={value!r} and scope='sensitivity', but a threshold alone says "
+                    "how many units go of each layer. Give pruning_ratio or a target_*."
+                )
         elif name != "pruning_ratio" and value >= 1 and not isinstance(value, Integral):
             raise ValueError(
                 f"Got {name}={value!r}, but expected a fraction in (0, 1) or a whole number."
@@ -217,6 +246,9 @@ class StructuredPruner(BaseCompressor):
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
         result = super()._fit(net, data)
         self.report_["units"] = dict(self.plan_.units)
+        self.report_["ratios"] = dict(self.plan_.ratios)
+        if self.scope == "sensitivity":
+            self.report_["sensitivity"] = [dict(row) for row in self.plan_.sensitivity]
         return result
 
     def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
@@ -230,7 +262,8 @@ class StructuredPruner(BaseCompressor):
 
     def _one_shot(self, traced: Traced, target: tuple[str, Any]) -> StructurePlan:
         while True:
-            removed = traced.units(self._choose(traced, *target))
+            ranking, chosen = self._choose(traced, *target)
+            removed = traced.units(chosen)
             try:
                 with seeded(0):
                     prove(traced.module, traced.graph, removed, traced.calls)
@@ -242,27 +275,23 @@ class StructuredPruner(BaseCompressor):
                     raise
                 traced = replace(traced, graph=graph)
             else:
-                return StructurePlan(traced.module, traced.graph, removed)
+                return StructurePlan(traced.module, traced.graph, removed, ranking.sensitivity)
 
-    def _choose(self, traced: Traced, kind: str, target: Any) -> list[list[int]]:
-        rules: dict[str, Any] = {
-            "scope": self.scope,
-            "min_units": self.min_units,
-            "round_to": self.round_to,
-        }
+    def _choose(self, traced: Traced, kind: str, target: Any) -> tuple[Ranking, list[list[int]]]:
         if not traced.graph.groups:
             if kind == "pruning_ratio" and target == 0:
-                return []
+                return Ranking([], self.scope), []
             reasons = "; ".join(map(str, traced.graph.protected)) or "it has no hidden units"
             raise ValueError(f"StructuredPruner cannot remove any unit of this net: {reasons}.")
-        scores = self._scores(traced)
+        ranking = self._ranking(traced, kind)
+        rules: dict[str, Any] = {"min_units": self.min_units, "round_to": self.round_to}
         if kind == "pruning_ratio":
-            return choose_fraction(scores, target, **rules)
+            return ranking, ranking.fraction(target, **rules)
         if kind == "threshold":
-            return choose_below(scores, target, **rules)
+            return ranking, ranking.below(target, **rules)
 
         def size(fraction: float) -> int:
-            return traced.count(kind, traced.shrunk(choose_fraction(scores, fraction, **rules)))
+            return traced.count(kind, traced.shrunk(ranking.fraction(fraction, **rules)))
 
         fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
         if fraction is None:
@@ -271,7 +300,13 @@ class StructuredPruner(BaseCompressor):
                 f"here: with min_units={self.min_units!r} the smallest net it can make has "
                 f"{size(1.0)}. Raise the target or lower min_units."
             )
-        return choose_fraction(scores, fraction, **rules)
+        return ranking, ranking.fraction(fraction, **rules)
+
+    def _ranking(self, traced: Traced, kind: str) -> Ranking:
+        scores = self._scores(traced)
+        if self.scope != "sensitivity":
+            return Ranking(scores, self.scope)
+        return rank_by_scan(traced, kind, scores, self.min_units, lambda: self._seed(traced.data))
 
     def _scores(self, traced: Traced) -> list[Tensor]:
         plain, graph = plain_copy(traced.module), traced.graph
