@@ -11,7 +11,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from .._nets import copy_net, module_root
+from .._nets import copy_net, module_root, seeded
 from ..nn.importance_units import choose_below, choose_fraction
 from ..nn.sensitivity import marginal_losses, trial_counts
 from ..nn.surgery import shrink
@@ -77,7 +77,9 @@ def rank_by_scan(
     """
     net = copy_net(traced.net)
     module = module_root(net)["module"]
-    rows = list(batches(net, traced.data, some_rows(traced.data, _SCAN_ROWS, seed)))
+    drawn = some_rows(traced.data, _SCAN_ROWS, seed)
+    with seeded(0, net.device):  # loaders draw, even in order
+        rows = list(batches(net, traced.data, drawn))
     dense_loss = mean_loss(net, module, rows)
     if not math.isfinite(dense_loss):
         raise ValueError(

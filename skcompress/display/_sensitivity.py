@@ -158,7 +158,8 @@ class SensitivityDisplay:
         prefix = f"{name or self.name}: " if name or self.name else ""
         losses = np.concatenate([curve[:, 1] for curve in curves.values()])
         is_log = bool(losses.min() > 0 and losses.max() > _WIDE * losses.min())
-        ax.set_yscale("log" if is_log else "linear")
+        if is_log:
+            ax.set_yscale("log")
         self.dense_ = self._draw_dense(curves, prefix)
         self.lines_ = {
             layer: ax.plot(
