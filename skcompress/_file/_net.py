@@ -173,7 +173,7 @@ def _blank(header: Mapping[str, Any], definition: NeuralNet, streams: Reader) ->
 def _cut(net: NeuralNet, header: Mapping[str, Any]) -> NeuralNet:
     """Remove as many units from an untrained net as the saved one had lost."""
     dense = header.get("dense_shapes", {})
-    if not dense:
+    if not dense or dense == dense_shapes(net):  # a net may be made from a module that is cut
         return net
     recorded = {name: shape for names, shape, *_ in header["codes"] for name in names}
     recorded |= {name: shape for names, _, shape in header["tensors"] for name in names}

@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet
@@ -187,6 +188,30 @@ def test_a_bare_net_pruned_twice(tmp_path):
     again = load(tmp_path / "net.skc", make_classifier())
     assert again.module_.hidden.out_features == 8
     np.testing.assert_array_equal(again.predict_proba(X), small.predict_proba(X))
+
+
+def test_a_frozen_net_without_units(tmp_path):
+    net = make_classifier(max_epochs=2).fit(X, Y)
+    small = PRUNE.fit_transform(net, TrainingData(X, Y))
+
+    def build():
+        return CompressedClassifier(FrozenEstimator(small), CODE)
+
+    with pytest.warns(UserWarning, match="FrozenEstimator"):
+        clf = build().fit(X, Y)
+    save(clf, tmp_path / "model.skc")
+    again = load(tmp_path / "model.skc", build())
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_net_made_from_a_module_without_units(tmp_path):
+    net = make_classifier(max_epochs=2).fit(X, Y)
+    module = PRUNE.fit_transform(net, TrainingData(X, Y)).module_
+    trained = make_classifier(module, max_epochs=1).fit(X, Y)
+    save(trained, tmp_path / "net.skc")
+    for definition in (make_classifier(module), make_classifier()):
+        again = load(tmp_path / "net.skc", definition)
+        np.testing.assert_array_equal(again.predict_proba(X), trained.predict_proba(X))
 
 
 class Deep(nn.Sequential):
