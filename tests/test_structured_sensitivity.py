@@ -8,6 +8,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNetClassifier
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from skcompress import (
@@ -18,7 +19,7 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import predict_raw, seeded
+from skcompress._nets import predict_raw, seeded, split_rows
 from skcompress.metrics import compression_scoring
 from skcompress.nn.stats import count_params
 from tests.nets import MLP, Recurrent, TwoInputs, make_classifier
@@ -152,6 +153,39 @@ def test_only_the_rows_given_are_seen(fitted, digits):
         for labels in (y, y, np.zeros_like(y))
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_rows_kept_from_training_are_taken_where_there_are_any(digits):
+    X, y = digits
+    net = make_classifier(TwoLayers, max_epochs=3, train_split=ValidSplit(0.3)).fit(X, y)
+    train, held = split_rows(net, X, y, 7)
+    losses = {}
+    for changed in ("none", "train", "held"):
+        labels = y.copy()
+        labels[{"none": [], "train": train, "held": held}[changed]] = 0
+        for fold in ({"split_seed": 7}, {}):
+            data = TrainingData(X, labels)._with_fold(**fold)
+            table = scan(net, data).report_.sensitivity
+            losses[changed, bool(fold)] = [row["loss"] for row in table]
+    assert losses["none", True] == losses["train", True] != losses["held", True]
+    assert losses["none", False] != losses["train", False] != losses["held", False]
+
+
+class OwnSplit:
+    """Cuts rows so that nobody can tell which."""
+
+    def __call__(self, dataset, y=None, groups=None):
+        rows = [dataset[i] for i in range(len(dataset) - 20)]
+        return rows, rows
+
+
+def test_a_split_that_cannot_be_told_is_not_used(digits):
+    net = make_classifier(TwoLayers, max_epochs=1, train_split=OwnSplit()).fit(*digits)
+    tables = [
+        scan(net, TrainingData(*digits)._with_fold(**fold)).report_.sensitivity
+        for fold in ({"split_seed": 7}, {})
+    ]
+    assert tables[0] == tables[1]
 
 
 def test_many_rows_are_drawn_by_the_seed(fitted, digits):

@@ -130,8 +130,9 @@ class StructuredPruner(BaseCompressor):
 
     by always taking next the unit with the smallest :math:`(h_g(k+1) - h_g(k)) / c_g`:
     this is what a Lagrange multiplier finds, on the assumption that losses add up.
-    It costs a prediction of the rows for each trial of each group. A loss on
-    training rows says little where the net knows them by heart.
+    It costs a prediction of the rows for each trial of each group. The rows are of
+    those that the net's ``train_split`` keeps from training, where an estimator has
+    trained it so; else of all, whose loss says less where a net knows them by heart.
 
     References
     ----------

@@ -16,7 +16,7 @@ from ..nn.importance_units import choose_below, choose_fraction
 from ..nn.sensitivity import marginal_losses, trial_counts
 from ..nn.surgery import shrink
 from ._plan import group_names
-from ._rows import batches, mean_loss, some_rows
+from ._rows import batches, mean_loss, scan_rows
 from ._traced import Traced
 
 # More rows change the allocation little, and each trial of each group predicts them.
@@ -77,7 +77,7 @@ def rank_by_scan(
     """
     net = copy_net(traced.net)
     module = module_root(net)["module"]
-    drawn = some_rows(traced.data, _SCAN_ROWS, seed)
+    drawn = scan_rows(net, traced.data, _SCAN_ROWS, seed)
     with seeded(0, net.device):  # loaders draw, even in order
         rows = list(batches(net, traced.data, drawn))
     dense_loss = mean_loss(net, module, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .._nets import (
     predict_raw,
     replace_modules,
     seeded,
+    split_rows,
 )
 from ..base import TrainingData
 from ..nn.graph import Graph, Inputs, plain_copy
@@ -73,11 +75,20 @@ def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Ite
     return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
 
 
-def some_rows(data: TrainingData, n: int, seed: Callable[[], int]) -> slice | np.ndarray:
-    """Draw n of the rows, in their order; the seed is asked for only where there are more."""
-    if len(data) <= n:
-        return slice(None)
-    return np.sort(np.random.default_rng(seed()).choice(len(data), n, replace=False))
+def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int]) -> np.ndarray:
+    """Return up to n of the rows: of those that `train_split` keeps from training, if it does.
+
+    The seed is asked for only where there are more.
+    """
+    rows = np.arange(len(data))
+    split_seed = data._fold.split_seed
+    if split_seed is not None and net.train_split:
+        with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
+            held = split_rows(net, data.X, data.y, split_seed)[1]
+            rows = held if len(held) else rows
+    if len(rows) <= n:
+        return rows
+    return np.sort(np.random.default_rng(seed()).choice(rows, n, replace=False))
 
 
 def mean_loss(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:

@@ -212,7 +212,7 @@ class SensitivityDisplay:
     def _label_axes(self, losses: np.ndarray, max_loss: float | None) -> None:
         ax = self.ax_
         ax.set_xlabel("fraction of the units of one layer removed")
-        ax.set_ylabel("loss on rows of the training")
+        ax.set_ylabel("loss on rows of the fold")
         ax.set_xlim(-0.03, 1.03)
         if max_loss is not None:
             if max_loss <= losses.min():
