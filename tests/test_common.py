@@ -50,7 +50,7 @@ EXAMPLES = {
     "StructuredPruner": [
         StructuredPruner(0.5),
         StructuredPruner(threshold="0.9*mean", scope="layer"),
-        StructuredPruner(target_macs=0.6, importance="taylor"),
+        StructuredPruner(target_macs=0.6, importance="taylor", scope="sensitivity"),
         StructuredPruner(0.5, n_steps=2, fine_tuner=FineTuner(1)),
     ],
     "FineTuner": [FineTuner(1), FineTuner(1, alpha=0.5), FineTuner(1, lr=0.001)],

@@ -20,8 +20,11 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import seeded
+from skcompress.io import load, save
+from skcompress.metrics import compression_scoring
+from skcompress.model_selection import SmallestWithinDrop
 from skcompress.nn.graph.attention import PrunedAttention
-from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
+from tests.nets import MLP, Attention, Convolution, Recurrent, TwoInputs, make_classifier
 
 
 class TwoLayers(nn.Module):
@@ -45,6 +48,14 @@ class Fixed(nn.Module):
         return self.out(torch.relu(self.a(X)).view(-1, 16))
 
 
+class Odd(MLP):
+    """Has a tensor that no file holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("odd", torch.zeros(2, dtype=torch.float8_e5m2))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     with seeded(0):
@@ -61,6 +72,11 @@ def fitted(digits):
 @pytest.fixture(scope="module")
 def data(digits, fitted):
     return TrainingData(*digits, dense_net=fitted)
+
+
+def size_of(net, tmp_path):
+    save(net, tmp_path / "net.skc")
+    return (tmp_path / "net.skc").stat().st_size
 
 
 def widths(net):
@@ -101,6 +117,39 @@ class TestTargets:
     def test_multiply_accumulates(self, fitted, data):
         pruner = StructuredPruner(target_macs=0.5).fit(fitted, data)
         assert 0.4 < pruner.report_.macs / pruner.report_.dense_macs <= 0.5
+
+    @pytest.mark.parametrize("scope", ["global", "layer"])
+    @pytest.mark.parametrize("before", [None, Quantizer(4), MagnitudePruner(0.8)])
+    def test_bytes_of_the_file(self, fitted, data, tmp_path, before, scope):
+        net = fitted if before is None else clone(before).fit_transform(fitted)
+        dense = size_of(net, tmp_path)
+        for target in (int(0.7 * dense), int(0.4 * dense)):
+            pruner = StructuredPruner(target_nbytes=target, scope=scope)
+            small = pruner.fit_transform(net, data)
+            assert 0.85 * target < size_of(small, tmp_path) <= target
+        assert widths(StructuredPruner(target_nbytes=dense).fit_transform(net, data)) == (16, 24)
+
+    def test_a_fraction_of_the_dense_file(self, fitted, data, tmp_path):
+        dense = size_of(fitted, tmp_path)
+        coded = Quantizer(8).fit_transform(fitted)
+        assert size_of(coded, tmp_path) < 0.6 * dense
+        for net, kept in ((fitted, False), (coded, True)):
+            small = StructuredPruner(target_nbytes=0.6).fit_transform(net, data)
+            assert (widths(small) == (16, 24)) == kept
+            assert size_of(small, tmp_path) <= 0.6 * dense
+
+    def test_bytes_in_steps_that_are_out_of_reach_or_of_no_file(self, fitted, data, tmp_path):
+        tuner = FineTuner(1, random_state=0)
+        target = size_of(fitted, tmp_path) // 2
+        pruner = StructuredPruner(target_nbytes=target, n_steps=2, fine_tuner=tuner)
+        assert size_of(pruner.fit_transform(fitted, data), tmp_path) <= target
+        with pytest.raises(ValueError, match=r"cannot reach target_nbytes=100, .* net .* has \d+"):
+            StructuredPruner(target_nbytes=100).fit(fitted, data)
+        with pytest.raises(ValueError, match=r"target_nbytes=1000.5"):
+            StructuredPruner(target_nbytes=1000.5).fit(fitted, data)
+        odd = make_classifier(Odd, max_epochs=1).fit(data.X, data.y)
+        with pytest.raises(ValueError, match="no file holds it: .*float8_e5m2"):
+            StructuredPruner(target_nbytes=0.5).fit(odd, TrainingData(data.X, data.y))
 
     def test_a_fraction_is_of_the_dense_net(self, fitted, data):
         half = StructuredPruner(0.5).fit_transform(fitted, data)
@@ -429,3 +478,56 @@ def test_a_sweep_inside_a_pipeline(digits):
     net = search.best_estimator_.net_
     assert net.module_.hidden.out_features == 32 - round(32 * ratio)
     assert search.best_estimator_.report_.macs == net.module_.hidden.out_features * 74
+
+
+def test_a_sweep_with_sizes_in_workers_and_a_cache(digits, tmp_path):
+    steps = Pipeline([("prune", StructuredPruner()), ("tune", FineTuner(1)), ("codes", None)])
+    net = make_classifier(TwoLayers, max_epochs=4)
+    clf = CompressedClassifier(net, steps, memory=tmp_path / "cache", random_state=0)
+    grid = [
+        {"compressor": [None]},
+        {
+            "compressor__prune__pruning_ratio": [0.25, 0.75],
+            "compressor__codes": ["passthrough", Quantizer(4)],
+        },
+        {
+            "compressor__prune__n_steps": [2],
+            "compressor__prune__target_macs": [0.5],
+            "compressor__prune__fine_tuner": [FineTuner(1)],
+            "compressor__codes": ["passthrough"],
+        },
+    ]
+    search = GridSearchCV(
+        clf,
+        grid,
+        cv=3,
+        n_jobs=2,
+        scoring=compression_scoring("accuracy"),
+        refit=SmallestWithinDrop("accuracy", 0.05),
+        error_score="raise",
+    ).fit(*digits)
+    results = search.cv_results_
+    for scorer in ("accuracy", "neg_nbytes", "neg_macs"):
+        assert np.isfinite(results[f"mean_test_{scorer}"]).all()
+    nbytes = -results["mean_test_neg_nbytes"]
+    dense, quarter, quarter_coded, most, most_coded, gradual = nbytes
+    assert dense > quarter > most > most_coded
+    assert quarter > quarter_coded > most_coded
+    assert dense > gradual
+    best = search.best_estimator_
+    save(best, tmp_path / "best.skc")
+    assert (tmp_path / "best.skc").stat().st_size == best.report_.nbytes
+    loaded = load(tmp_path / "best.skc", clone(best))
+    np.testing.assert_array_equal(loaded.predict(digits[0]), best.predict(digits[0]))
+    alone = GridSearchCV(
+        clf.set_params(memory=None),
+        grid,
+        cv=3,
+        error_score="raise",
+        scoring=compression_scoring("accuracy"),
+        refit=False,
+    ).fit(*digits)
+    for name in ("accuracy", "neg_nbytes", "neg_macs"):
+        np.testing.assert_array_equal(
+            alone.cv_results_[f"mean_test_{name}"], results[f"mean_test_{name}"]
+        )

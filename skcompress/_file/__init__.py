@@ -1,7 +1,7 @@
 """A fitted object to the bytes of one file and back, without anything in the file being executed.
 
-docs/format.md describes the file. `encode` and `decode` work on bytes; `measure` says how long the
-file of a fitted estimator is, without writing it.
+docs/format.md describes the file. `encode` and `decode` work on bytes; `measure` and `measure_net`
+say how long the file of a fitted estimator, or of a net, is, without writing it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "estimators_in",
     "is_compressed",
     "measure",
+    "measure_net",
     "read_file",
     "refuse",
     "write_file",
@@ -92,6 +93,18 @@ def measure(estimator: Any, dense_net: NeuralNet | None = None) -> int | None:
     except NotPlainError:
         return None
     return file_size(_header(header), streams)
+
+
+def measure_net(net: NeuralNet) -> int:
+    """Return the size of the file of a fitted net, saved alone at the default level.
+
+    Raises
+    ------
+    NotPlainError
+        If a part of it is of no kind that a file holds.
+    """
+    streams: list[Coding] = []
+    return file_size(_header(to_header(net, streams, "default")), streams)
 
 
 def _header(header: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from .._nets import module_root
 from .._nets._copying import fit_parameters
 from ..nn.layers import PackedWeight, packed_weights
+from ..nn.surgery import uncut_shapes
 from ._plain import NotPlainError
 
 _SETTINGS = ("predict_nonlinearity", "threshold")
@@ -43,7 +45,11 @@ def coded(net: NeuralNet) -> dict[Names, PackedWeight]:
 
 
 def tensors(net: NeuralNet) -> dict[Names, Tensor]:
-    """All other tensors of the state, by all names that each has."""
+    """All other tensors of the state, by all names that each has.
+
+    And buffers outside of it that units were removed from: which entries are left of what the
+    definition makes is known nowhere else.
+    """
     inside = tuple(f"{name}_codes." for name, _ in _places(net))
     names: dict[int, list[str]] = {}
     objects = {}
@@ -56,7 +62,26 @@ def tensors(net: NeuralNet) -> dict[Names, Tensor]:
                 raise NotPlainError(f"its state {name!r} is a {type(value).__name__}, not a tensor")
             names.setdefault(id(value), []).append(name)
             objects[id(value)] = value
+    for name, buffer in cut_buffers(net).items():
+        names.setdefault(id(buffer), []).append(name)
+        objects[id(buffer)] = buffer
     return {tuple(names[key]): value for key, value in objects.items()}
+
+
+def cut_buffers(net: NeuralNet) -> dict[str, Tensor]:
+    """Buffers that are not in the state, but smaller than the definition makes them."""
+    cut = dense_shapes(net)
+    return {
+        f"{path}.{attr}": layer.get_buffer(attr)
+        for path, layer in root(net).named_modules()
+        for attr in sorted(layer._non_persistent_buffers_set)
+        if f"{path}.{attr}" in cut
+    }
+
+
+def dense_shapes(net: NeuralNet) -> dict[str, list[int]]:
+    """Shapes that tensors had before units were removed."""
+    return uncut_shapes(module_root(net))
 
 
 def layers(net: NeuralNet) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import clone
@@ -19,6 +19,7 @@ from torch import nn
 from .._nets import check_net, module_root, quiet, replace_modules, seeded
 from ..nn.coding import Coding, Reader, code_values, read_levels, read_values
 from ..nn.layers import PackedWeight, code_layer_
+from ..nn.surgery import cut_to, shapes_of, shrink
 from ._arrays import (
     NUMPY,
     code_entry,
@@ -37,6 +38,8 @@ from ._inventory import (
     Names,
     changed_params,
     coded,
+    cut_buffers,
+    dense_shapes,
     is_trained,
     layers,
     parts,
@@ -85,6 +88,8 @@ def net_to_header(
         "params": {} if definition is None else changed_params(net, definition),
         "frozen": frozen,
     }
+    if cut := dense_shapes(net):
+        header["dense_shapes"] = cut
     if hasattr(net, _LABELS):
         header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
     pools: dict[str, list[np.ndarray]] = {}
@@ -129,7 +134,7 @@ def net_from_header(
     check_same("the class of the net", header["class"], type(definition).__qualname__)
     check_same("the settings of the net", header["settings"], settings(definition))
     labels = from_plain(header["labels"], streams) if "labels" in header else None
-    net = _blank(header, definition, streams)
+    net = _cut(_blank(header, definition, streams), header)
     check_layers(dict(header["layers"]), layers(net), with_settings=same_torch)
     codes = {tuple(entry[0]): read_code_entry(entry) for entry in header["codes"]}
     specs = {tuple(names): [dtype, shape] for names, dtype, shape in header["tensors"]}
@@ -163,6 +168,26 @@ def _blank(header: Mapping[str, Any], definition: NeuralNet, streams: Reader) ->
         raise ValueError(
             f"the net cannot be made with its parameters {params!r:.200}: {error}"
         ) from error
+
+
+def _cut(net: NeuralNet, header: Mapping[str, Any]) -> NeuralNet:
+    """Remove as many units from an untrained net as the saved one had lost."""
+    dense = header.get("dense_shapes", {})
+    if not dense or dense == dense_shapes(net):  # a net may be made from a module that is cut
+        return net
+    recorded = {name: shape for names, shape, *_ in header["codes"] for name in names}
+    recorded |= {name: shape for names, _, shape in header["tensors"] for name in names}
+    container = module_root(net)
+    given = shapes_of(container)
+    for name, shape in dense.items():
+        check_same(f"the tensor {name!r}, before units were removed,", shape, given.get(name))
+        if any(type(n) is not int for n in recorded[name]):
+            raise ValueError(f"the tensor {name!r:.80} has the shape {recorded[name]!r:.80}")
+    try:
+        cut = cut_to(container, {name: recorded[name] for name in dense})
+        return replace_modules(net, dict(cast(nn.ModuleDict, shrink(container, cut)).items()))
+    except Exception as error:  # sizes may fit each other in no way that a layer has thought of
+        raise ValueError(f"its units cannot be removed: {error}") from error
 
 
 def _read_arrays(
@@ -222,6 +247,8 @@ def _fill(
     state = {
         name: to_tensor(specs[names][0], array) for names, array in arrays.items() for name in names
     }
+    for name, buffer in cut_buffers(net).items():
+        buffer.copy_(state.pop(name))
     for part_name, part in parts(net):
         prefix = part_name + "."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

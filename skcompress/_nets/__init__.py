@@ -9,7 +9,7 @@ from ._copying import FrozenNet, copy_net, module_root, quiet, replace_modules
 from ._lessons import ExtraRows, Lesson, split_rows
 from ._predicting import Predictor, predict_raw
 from ._records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
-from ._sample_weight import SampleWeightMixin, takes_sample_weight
+from ._sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from ._seeding import seeded, training_threads
 from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
 from ._training import Progress, train
@@ -35,6 +35,7 @@ __all__ = [
     "net_digest",
     "net_identity",
     "net_state_digest",
+    "pack_sample_weight",
     "predict_raw",
     "quiet",
     "replace_modules",

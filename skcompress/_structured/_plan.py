@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +26,17 @@ _SHOWN = 10
 def layer_name(parameter: str) -> str:
     """Return the layer, below the net, whose units a parameter makes."""
     return "module." + _WEIGHT.sub("", parameter)
+
+
+def group_names(graph: Graph) -> list[str]:
+    """Name each group by the layer that makes its units; those of one layer are numbered."""
+    seen: Counter[str] = Counter()
+    names = []
+    for group in graph.groups:
+        name = layer_name(group.name)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
 def structure_of(module: nn.Module) -> str:
@@ -47,19 +60,30 @@ class StructurePlan:
         Of the module.
     removed : sequence of int
         Numbers of the units that go.
+    sensitivity : sequence of dict, default=()
+        The trials that this was decided by, if it was.
 
     Attributes
     ----------
     units : dict of str to tuple of int
         For each layer how many units are kept, and how many there were.
+    ratios : dict of str to float
+        For each group of units that may go, by its first layer, which fraction does.
     removed : dict of str to list of int
         For each layer which of its units go.
     protected : list of str
         What had to stay, and why.
     """
 
-    def __init__(self, module: nn.Module, graph: Graph, removed: Sequence[int]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        graph: Graph,
+        removed: Sequence[int],
+        sensitivity: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self.structure = structure_of(module)
+        self.sensitivity = [dict(row) for row in sensitivity]
         kept = graph.kept(removed)
         self._kept = {
             name: [None if k is None else _to_bits(k) for k in axes] for name, axes in kept.items()
@@ -70,7 +94,9 @@ class StructurePlan:
         for part in graph.protected:
             self._count(part.name, part.n_units, part.n_units)
         gone = set(removed)
-        for group in graph.groups:
+        self.ratios = {}
+        for name, group in zip(group_names(graph), graph.groups, strict=True):
+            self.ratios[name] = len(gone.intersection(group.units)) / group.n_units
             places = graph.axes[group.producers[0]]
             own = sorted({places.index(unit) for unit in group.units if unit in gone})
             self._count(group.name, group.n_units - len(own), group.n_units)
@@ -127,6 +153,20 @@ class GradualPlan(TrainedPlan):
         """For each layer how many units are kept, and how many there were."""
         first, last = self.steps[0].units, self.steps[-1].units
         return {name: (last[name][0], dense) for name, (_, dense) in first.items() if name in last}
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """For each group of units that could go, by its first layer, which fraction went."""
+        kept = {
+            name: math.prod(1 - step.ratios.get(name, 0.0) for step in self.steps)
+            for name in self.steps[0].ratios
+        }
+        return {name: 1 - fraction for name, fraction in kept.items()}
+
+    @property
+    def sensitivity(self) -> list[dict[str, Any]]:
+        """The trials before the first step."""
+        return self.steps[0].sensitivity
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "steps": self.steps}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -12,29 +12,26 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch import NeuralNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData, check_gradual
-from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
+from ..nn.graph import copy_module, plain_copy
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
 from ..nn.importance_units import (
-    choose_below,
-    choose_fraction,
     parse_threshold,
     smallest_enough,
     unit_groups,
     weight_scores,
 )
-from ..nn.stats import count_macs, count_params
-from ..nn.surgery import shrink
-from ..nn.weights import resolve_ignored
 from ._plan import GradualPlan, StructurePlan
-from ._rows import check_unshared, gradient_products, inputs_of, unit_activations
+from ._ranking import Ranking, rank_by_scan
+from ._rows import gradient_products, unit_activations
+from ._traced import Traced, trace_net
 
-_TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
+_TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
 
 
@@ -72,14 +69,21 @@ class StructuredPruner(BaseCompressor):
         a fraction of the dense net's.
     target_macs : float or int, default=None
         The same for multiply-accumulates of one row.
+    target_nbytes : float or int, default=None
+        The same for the bytes of the net's file: what :func:`skcompress.io.save`
+        writes for the net alone, as it is after this step. Weights in float32 are
+        counted as such, so steps behind it make the file smaller still; what an
+        estimator adds, such as its classes, is not counted (some hundred bytes).
     importance : str or callable, default="l2"
         "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (gradient of
         the loss times weight, on the rows); "activation" (mean magnitude on the
         rows); "random"; or a function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
         None of them is best for all nets: sweep it.
-    scope : {"global", "layer"}, default="global"
-        Rank all units together, or in each group by itself.
+    scope : {"global", "layer", "sensitivity"}, default="global"
+        Rank all units together, or in each group by itself. Or decide by a scan how
+        many go of each group: the loss on up to 512 of the rows is looked at while
+        only units of this group are missing. See the notes.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
@@ -90,8 +94,9 @@ class StructuredPruner(BaseCompressor):
         Trains between the steps, so needed with ``n_steps > 1`` and not used
         otherwise.
     random_state : int, RandomState instance or None, default=None
-        Seeds "random". None: derived from the estimator's seed, or drawn from
-        numpy's global RNG when the step is used alone.
+        Seeds "random", and draws the rows of a scan where there are more of them.
+        None: derived from the estimator's seed, or drawn from numpy's global RNG when
+        the step is used alone.
     ignored_layers : sequence of str, default=()
         Names of layers of which nothing may change, as in
         ``net.module_.named_modules()``; each covers everything below it.
@@ -104,7 +109,30 @@ class StructuredPruner(BaseCompressor):
     report_ : Bunch
         ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_``
         twins; ``units``: for each layer how many units are kept, and how many
-        there were.
+        there were; ``ratios``: for each group of units, by its first layer, which
+        fraction went; with ``scope="sensitivity"`` also ``sensitivity``, the trials
+        of the scan as a list of dicts with ``layer``, ``ratio``, ``n_removed`` and
+        ``loss``.
+
+    See Also
+    --------
+    skcompress.display.SensitivityDisplay : The scan as a picture.
+
+    Notes
+    -----
+    ``scope="sensitivity"`` removes the units of each group :math:`g`, lowest scores
+    first, in up to six trials, and takes the loss :math:`L_g(k)` with :math:`k`
+    units gone. With :math:`h_g` the lower convex hull of :math:`L_g`, :math:`c_g`
+    what a unit of the group takes up alone (one, parameters, multiply-accumulates
+    or bytes, as the target counts), and :math:`T` the target, it then solves
+
+    .. math:: \min_k \sum_g h_g(k_g) \quad \text{so that the net has at most } T
+
+    by always taking next the unit with the smallest :math:`(h_g(k+1) - h_g(k)) / c_g`:
+    this is what a Lagrange multiplier finds, on the assumption that losses add up.
+    It costs a prediction of the rows for each trial of each group. The rows are of
+    those that the net's ``train_split`` keeps from training, where an estimator has
+    trained it so; else of all, whose loss says less where a net knows them by heart.
 
     References
     ----------
@@ -147,8 +175,9 @@ class StructuredPruner(BaseCompressor):
         "threshold": [Interval(Real, 0, None, closed="left"), str, None],
         "target_params": [Interval(Real, 0, None, closed="neither"), None],
         "target_macs": [Interval(Real, 0, None, closed="neither"), None],
+        "target_nbytes": [Interval(Real, 0, None, closed="neither"), None],
         "importance": [StrOptions(_IMPORTANCES), callable],
-        "scope": [StrOptions({"global", "layer"})],
+        "scope": [StrOptions({"global", "layer", "sensitivity"})],
         "min_units": [Interval(Integral, 1, None, closed="left")],
         "round_to": [Interval(Integral, 1, None, closed="left"), None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
@@ -164,6 +193,7 @@ class StructuredPruner(BaseCompressor):
         threshold: float | str | None = None,
         target_params: float | None = None,
         target_macs: float | None = None,
+        target_nbytes: float | None = None,
         importance: str | Callable[..., Any] = "l2",
         scope: str = "global",
         min_units: int = 1,
@@ -177,6 +207,7 @@ class StructuredPruner(BaseCompressor):
         self.threshold = threshold
         self.target_params = target_params
         self.target_macs = target_macs
+        self.target_nbytes = target_nbytes
         self.importance = importance
         self.scope = scope
         self.min_units = min_units
@@ -201,6 +232,11 @@ class StructuredPruner(BaseCompressor):
         [(name, value)] = given.items()
         if name == "threshold":
             parse_threshold(value)
+            if self.scope == "sensitivity":
+                raise ValueError(
+                    f"Got threshold={value!r} and scope='sensitivity', but a threshold alone says "
+                    "how many units go of each layer. Give pruning_ratio or a target_*."
+                )
         elif name != "pruning_ratio" and value >= 1 and not isinstance(value, Integral):
             raise ValueError(
                 f"Got {name}={value!r}, but expected a fraction in (0, 1) or a whole number."
@@ -211,10 +247,13 @@ class StructuredPruner(BaseCompressor):
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
         result = super()._fit(net, data)
         self.report_["units"] = dict(self.plan_.units)
+        self.report_["ratios"] = dict(self.plan_.ratios)
+        if self.scope == "sensitivity":
+            self.report_["sensitivity"] = [dict(row) for row in self.plan_.sensitivity]
         return result
 
     def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
-        traced = self._traced(net, data)
+        traced = trace_net(net, data, self.ignored_layers)
         if self.n_steps == 1:
             return self._one_shot(traced, self._target(traced))
         return self._gradual(traced)
@@ -222,19 +261,10 @@ class StructuredPruner(BaseCompressor):
     def _apply(self, net: NeuralNet, plan: StructurePlan | GradualPlan) -> NeuralNet:
         return plan.apply(net)
 
-    def _traced(self, net: NeuralNet, data: TrainingData) -> _Traced:
-        module = copy_module(module_root(net)["module"]).cpu()
-        check_unshared(net)
-        calls = inputs_of(net, data)
-        ignored = resolve_ignored(module_root(net), self.ignored_layers)
-        names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
-        with seeded(0):
-            graph = provable(module, trace(module, calls, ignored=names), calls)
-        return _Traced(net, data, module, calls, graph)
-
-    def _one_shot(self, traced: _Traced, target: tuple[str, Any]) -> StructurePlan:
+    def _one_shot(self, traced: Traced, target: tuple[str, Any]) -> StructurePlan:
         while True:
-            removed = traced.units(self._choose(traced, *target))
+            ranking, chosen = self._choose(traced, *target)
+            removed = traced.units(chosen)
             try:
                 with seeded(0):
                     prove(traced.module, traced.graph, removed, traced.calls)
@@ -246,27 +276,23 @@ class StructuredPruner(BaseCompressor):
                     raise
                 traced = replace(traced, graph=graph)
             else:
-                return StructurePlan(traced.module, traced.graph, removed)
+                return StructurePlan(traced.module, traced.graph, removed, ranking.sensitivity)
 
-    def _choose(self, traced: _Traced, kind: str, target: Any) -> list[list[int]]:
-        rules: dict[str, Any] = {
-            "scope": self.scope,
-            "min_units": self.min_units,
-            "round_to": self.round_to,
-        }
+    def _choose(self, traced: Traced, kind: str, target: Any) -> tuple[Ranking, list[list[int]]]:
         if not traced.graph.groups:
             if kind == "pruning_ratio" and target == 0:
-                return []
+                return Ranking([], self.scope), []
             reasons = "; ".join(map(str, traced.graph.protected)) or "it has no hidden units"
             raise ValueError(f"StructuredPruner cannot remove any unit of this net: {reasons}.")
-        scores = self._scores(traced)
+        ranking = self._ranking(traced, kind)
+        rules: dict[str, Any] = {"min_units": self.min_units, "round_to": self.round_to}
         if kind == "pruning_ratio":
-            return choose_fraction(scores, target, **rules)
+            return ranking, ranking.fraction(target, **rules)
         if kind == "threshold":
-            return choose_below(scores, target, **rules)
+            return ranking, ranking.below(target, **rules)
 
         def size(fraction: float) -> int:
-            return traced.size(kind, choose_fraction(scores, fraction, **rules))
+            return traced.count(kind, traced.shrunk(ranking.fraction(fraction, **rules)))
 
         fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
         if fraction is None:
@@ -275,9 +301,15 @@ class StructuredPruner(BaseCompressor):
                 f"here: with min_units={self.min_units!r} the smallest net it can make has "
                 f"{size(1.0)}. Raise the target or lower min_units."
             )
-        return choose_fraction(scores, fraction, **rules)
+        return ranking, ranking.fraction(fraction, **rules)
 
-    def _scores(self, traced: _Traced) -> list[Tensor]:
+    def _ranking(self, traced: Traced, kind: str) -> Ranking:
+        scores = self._scores(traced)
+        if self.scope != "sensitivity":
+            return Ranking(scores, self.scope)
+        return rank_by_scan(traced, kind, scores, self.min_units, lambda: self._seed(traced.data))
+
+    def _scores(self, traced: Traced) -> list[Tensor]:
         plain, graph = plain_copy(traced.module), traced.graph
         if self.importance == "taylor":
             products = gradient_products(traced.net, traced.data)
@@ -299,7 +331,7 @@ class StructuredPruner(BaseCompressor):
                 )
         return scores
 
-    def _target(self, traced: _Traced) -> tuple[str, Any]:
+    def _target(self, traced: Traced) -> tuple[str, Any]:
         """Return which target is given, counts as counts."""
         kind = next(name for name in _TARGETS if getattr(self, name) is not None)
         value = getattr(self, kind)
@@ -309,7 +341,7 @@ class StructuredPruner(BaseCompressor):
             value = int(value * traced.count(kind, module))
         return kind, value
 
-    def _gradual(self, traced: _Traced) -> GradualPlan:
+    def _gradual(self, traced: Traced) -> GradualPlan:
         incoming, data = net_digest(traced.net), traced.data
         seed = None if data._fold.seed is None else self._seed(data)
         net, plans = copy_net(traced.net), []
@@ -317,12 +349,12 @@ class StructuredPruner(BaseCompressor):
             if step > 1:
                 step_seed = None if seed is None else seed_from(seed, step)
                 net = clone(self.fine_tuner).fit_transform(net, data._with_fold(seed=step_seed))
-                traced = self._traced(net, data)
+                traced = trace_net(net, data, self.ignored_layers)
             plans.append(self._one_shot(traced, target))
             net = plans[-1].apply(net)
         return GradualPlan(incoming, net, plans)
 
-    def _schedule(self, traced: _Traced) -> list[tuple[str, Any]]:
+    def _schedule(self, traced: Traced) -> list[tuple[str, Any]]:
         kind, target = self._target(traced)
         if kind == "pruning_ratio":
             # Of what is left: together they are the ratio of what there was.
@@ -334,31 +366,3 @@ class StructuredPruner(BaseCompressor):
             return [(kind, p * factor if of is None else f"{p * factor}*{of}") for p in progress]
         start = traced.count(kind, traced.module)
         return [(kind, round(start + (min(target, start) - start) * p)) for p in progress]
-
-
-@dataclass
-class _Traced:
-    """A net with what was found out about it; the module is a copy on the CPU."""
-
-    net: NeuralNet
-    data: TrainingData
-    module: nn.Module
-    calls: list[Inputs]
-    graph: Graph
-
-    def size(self, kind: str, chosen: Sequence[Sequence[int]]) -> int:
-        """Count what a choice of units leaves."""
-        return self.count(kind, shrink(self.module, self.graph.kept(self.units(chosen))))
-
-    def units(self, chosen: Sequence[Sequence[int]]) -> list[int]:
-        """Return the numbers of the units that are chosen by their place in each group."""
-        groups = zip(self.graph.groups, chosen, strict=True)
-        return [group.units[i] for group, own in groups for i in own]
-
-    def count(self, kind: str, module: nn.Module) -> int:
-        """Count parameters, or multiply-accumulates of one row."""
-        if kind == "target_params":
-            return count_params(module)
-        args, kwargs = self.calls[0]
-        with seeded(0):
-            return count_macs(module, lambda: module(*args, **kwargs), 1)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from .._nets import copy_net, module_root, predict_raw, replace_modules, seeded
+from .._nets import (
+    copy_net,
+    module_root,
+    pack_sample_weight,
+    predict_raw,
+    replace_modules,
+    seeded,
+    split_rows,
+)
 from ..base import TrainingData
 from ..nn.graph import Graph, Inputs, plain_copy
 
@@ -56,6 +66,53 @@ def inputs_of(net: NeuralNet, data: TrainingData) -> list[Inputs]:
     return calls
 
 
+def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Iterator[Any]:
+    """Yield some rows with their targets, and weights where there are any, as a net takes them."""
+    is_dict = isinstance(data.X, Mapping)
+    X = {name: array[rows] for name, array in data.X.items()} if is_dict else data.X[rows]
+    if data.sample_weight is not None:
+        X = pack_sample_weight(net, X, np.asarray(data.sample_weight)[rows])
+    return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
+
+
+def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int]) -> np.ndarray:
+    """Return up to n of the rows: of those that `train_split` keeps from training, if it does.
+
+    The seed is asked for only where there are more.
+    """
+    rows = np.arange(len(data))
+    split_seed = data._fold.split_seed
+    if split_seed is not None and net.train_split:
+        with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
+            held = split_rows(net, data.X, data.y, split_seed)[1]
+            rows = held if len(held) else rows
+    if len(rows) <= n:
+        return rows
+    return np.sort(np.random.default_rng(seed()).choice(rows, n, replace=False))
+
+
+def mean_loss(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:
+    """Return a net's loss on batches of rows, with another module in it.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        One of our own: the module is put in its place.
+    module : torch.nn.Module
+        On the device of the net.
+    rows : list
+        Of what `batches` yields.
+    """
+    replace_modules(net, {"module": module})
+    total, n_rows = 0.0, 0
+    with seeded(0, net.device):
+        for batch in rows:
+            n = len(batch[1])
+            total += float(net.validation_step(batch)["loss"]) * n
+            n_rows += n
+    return total / max(n_rows, 1)
+
+
 def gradient_products(net: NeuralNet, data: TrainingData) -> dict[str, Tensor]:
     """Return gradient of the loss times weight, for each parameter of the module."""
     net = copy_net(net)
@@ -64,10 +121,8 @@ def gradient_products(net: NeuralNet, data: TrainingData) -> dict[str, Tensor]:
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    X = first_rows(data.X, _MAX_ROWS)
-    dataset = net.get_dataset(X, data.y[:_MAX_ROWS])
     with seeded(0, net.device), torch.enable_grad():
-        for batch in net.get_iterator(dataset, training=False):
+        for batch in batches(net, data, slice(_MAX_ROWS)):
             Xi, yi = batch
             loss = net.get_loss(net.infer(Xi), yi, X=Xi, training=False)
             loss.backward()

@@ -1,5 +1,6 @@
-"""Plots of finished sweeps. They need matplotlib: ``pip install "skcompress[plot]"``."""
+"""Plots of finished sweeps and scans. They need matplotlib: ``pip install "skcompress[plot]"``."""
 
 from ._pareto import ParetoDisplay
+from ._sensitivity import SensitivityDisplay
 
-__all__ = ["ParetoDisplay"]
+__all__ = ["ParetoDisplay", "SensitivityDisplay"]

@@ -19,9 +19,11 @@ from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.layers import PackedWeight, is_coded, packed_weights
 from skcompress.nn.quant import Codes
 
-__all__ = ["cut_to", "masked", "shapes_of", "shrink", "sizes"]
+__all__ = ["cut_to", "masked", "shapes_of", "shrink", "sizes", "uncut_shapes"]
 
 _Cut = Sequence[Sequence[int] | None]
+# On a layer: the sizes of its tensors before the first cut, which nothing else would tell a file.
+_UNCUT = "_uncut_sizes"
 
 
 def shrink(module: nn.Module, kept: Kept) -> nn.Module:
@@ -65,6 +67,7 @@ def shrink(module: nn.Module, kept: Kept) -> nn.Module:
             _replace(owner, own_attr, cut, made)
     for layer, before in touched.values():
         _resize(layer, before)
+        _note(layer, before)
     return copied
 
 
@@ -104,6 +107,23 @@ def shapes_of(module: nn.Module) -> dict[str, list[int]]:
     }
 
 
+def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
+    """Return, for each tensor that `shrink` has made smaller, the shape it had before.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> cut = {"0.weight": [[0, 2]], "0.bias": [[0, 2]], "2.weight": [None, [0, 2]]}
+    >>> uncut_shapes(shrink(net, cut))
+    {'0.weight': [3, 4], '0.bias': [3], '2.weight': [2, 3]}
+    """
+    return {
+        f"{path}.{name}" if path else name: list(shape)
+        for path, layer in module.named_modules()
+        for name, shape in getattr(layer, _UNCUT, {}).items()
+    }
+
+
 def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
     """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
 
@@ -125,14 +145,16 @@ def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
     kept: Kept = {}
     for name, now in shapes_of(module).items():
         then = shapes.get(name, now)
-        if len(then) != len(now) or any(a > b for a, b in zip(then, now, strict=True)):
+        if list(then) == now:
+            continue
+        if len(then) != len(now) or any(not 0 < a <= b for a, b in zip(then, now, strict=True)):
+            what = "larger" if all(a > 0 for a in then) else "empty"
             raise ValueError(
                 f"The tensor {name!r} has the shape {now} in this net, but {list(then)} was "
-                "recorded, which is larger. Use it on a net of the structure it was made for."
+                f"recorded, which is {what}. Use it on a net of the structure it was made for."
             )
-        if list(then) != now:
-            axes = zip(then, now, strict=True)
-            kept[name] = [None if a == b else list(range(a)) for a, b in axes]
+        axes = zip(then, now, strict=True)
+        kept[name] = [None if a == b else list(range(a)) for a, b in axes]
     return kept
 
 
@@ -244,6 +266,14 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
     )
     trained = all(gain.requires_grad for gain in packed.parameters())
     return PackedWeight(sliced, trained).train(packed.training)
+
+
+def _note(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
+    """Write down what the tensors of a layer were, unless an earlier cut has."""
+    now, known = sizes(layer), getattr(layer, _UNCUT, {})
+    changed = {name: tuple(shape) for name, shape in before.items() if shape != now[name]}
+    if changed:
+        setattr(layer, _UNCUT, {**changed, **known})
 
 
 # --- what layers write down about their sizes ----------------------------------------------------

@@ -317,6 +317,7 @@ def test_files_of_earlier_versions_load(path):
 
 def test_there_are_old_files():
     assert [path.name for path in sorted(OLD.glob("format-1*.skc"))] == [
+        "format-1-shrunk.skc",
         "format-1-smallest.skc",
         "format-1.skc",
     ]

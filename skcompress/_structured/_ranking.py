@@ -1,0 +1,129 @@
+"""In which order units go: by their scores, or by what a scan says that each costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from .._nets import copy_net, module_root, seeded
+from ..nn.importance_units import choose_below, choose_fraction
+from ..nn.sensitivity import marginal_losses, trial_counts
+from ..nn.surgery import shrink
+from ._plan import group_names
+from ._rows import batches, mean_loss, scan_rows
+from ._traced import Traced
+
+# More rows change the allocation little, and each trial of each group predicts them.
+_SCAN_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Units in the order in which they go.
+
+    Attributes
+    ----------
+    scores : list of Tensor
+        For each group one number for each unit; infinite: stays.
+    scope : {"global", "layer"}
+        Whether groups compete.
+    places : list of list of int or None
+        For each group which unit a number is for; None: the units in their order.
+    sensitivity : list of dict
+        The trials of a scan, if there was one.
+    """
+
+    scores: list[Tensor]
+    scope: str
+    places: list[list[int]] | None = None
+    sensitivity: tuple[dict[str, Any], ...] = ()
+
+    def below(self, threshold: float | str, **rules: Any) -> list[list[int]]:
+        """Choose the units with a smaller score."""
+        return choose_below(self.scores, threshold, scope=self.scope, **rules)
+
+    def fraction(self, fraction: float, **rules: Any) -> list[list[int]]:
+        """Choose a fraction of the units."""
+        chosen = choose_fraction(self.scores, fraction, scope=self.scope, **rules)
+        if self.places is None:
+            return chosen
+        both = zip(chosen, self.places, strict=True)
+        return [[places[i] for i in own] for own, places in both]
+
+
+def rank_by_scan(
+    traced: Traced, kind: str, scores: list[Tensor], min_units: int, seed: Callable[[], int]
+) -> Ranking:
+    """Remove units of one group at a time, look at the loss, and rank the units of all groups.
+
+    Parameters
+    ----------
+    traced : Traced
+        The net.
+    kind : str
+        Of the target: what a unit saves is counted in it.
+    scores : list of Tensor
+        The order in each group is that of these.
+    min_units : int
+        How many units a group keeps.
+    seed : callable
+        Called for the seed of the rows, if there are too many.
+    """
+    net = copy_net(traced.net)
+    module = module_root(net)["module"]
+    drawn = scan_rows(net, traced.data, _SCAN_ROWS, seed)
+    with seeded(0, net.device):  # loaders draw, even in order
+        rows = list(batches(net, traced.data, drawn))
+    dense_loss = mean_loss(net, module, rows)
+    if not math.isfinite(dense_loss):
+        raise ValueError(
+            f"Got scope='sensitivity', which compares losses, but the loss of the net is "
+            f"{dense_loss!r} on the rows. Look at its criterion, or use another scope."
+        )
+    names, size = group_names(traced.graph), traced.count(kind, traced.module)
+    costs, places, table = [], [], []
+    for number, one in enumerate(scores):
+        order = one.argsort(stable=True).tolist()
+        n_able = int(one.isfinite().sum())
+        counts = trial_counts(len(order), max(min_units, len(order) - n_able))
+        losses = [dense_loss]
+        for count in counts[1:]:
+            losses.append(_trial(net, _without(traced, number, order[:count], module), rows))
+        steps = torch.tensor(marginal_losses(counts, losses, len(order)), dtype=torch.float64)
+        steps = steps / _taken_up(traced, kind, size, number, order[: counts[-1]])
+        steps[n_able:] = torch.inf
+        costs.append(steps)
+        places.append(order)
+        table += [
+            {"layer": names[number], "ratio": n / len(order), "n_removed": n, "loss": loss}
+            for n, loss in zip(counts, losses, strict=True)
+        ]
+    return Ranking(costs, "global", places, tuple(table))
+
+
+def _trial(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:
+    try:
+        return mean_loss(net, module, rows)
+    except (RuntimeError, ValueError, IndexError):
+        # A width that the net does not work with, which no proof has come upon: not an option.
+        return math.nan
+
+
+def _without(traced: Traced, number: int, own: list[int], module: nn.Module) -> nn.Module:
+    chosen: list[list[int]] = [[] for _ in traced.graph.groups]
+    chosen[number] = own
+    return shrink(module, traced.graph.kept(traced.units(chosen)))
+
+
+def _taken_up(traced: Traced, kind: str, size: int, number: int, own: list[int]) -> float:
+    """Return what one unit of a group takes up, alone: one, if units are what is counted."""
+    if kind == "pruning_ratio" or not own:
+        return 1.0
+    without = traced.count(kind, _without(traced, number, own, traced.module))
+    return max(size - without, 1) / len(own)
