@@ -12,6 +12,7 @@ Only integers decide, so a stream is the same on every machine.
 from __future__ import annotations
 
 import heapq
+import math
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -59,7 +60,7 @@ class Huffman:
         counts = self._counts[self._counts > 0]
         # Shannon's bound, less what rounding could have added.
         bits = (counts * np.log2(self._symbols.size / counts)).sum() * (1 - 1e-9)
-        return int(bits / 8)
+        return math.ceil(bits / 8)
 
     @cached_property
     def size(self) -> int:
