@@ -14,8 +14,8 @@ return:
 
 Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
 Taught by a larger model : :class:`DistilledClassifier`, :class:`DistilledRegressor`
-Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`, :class:`Quantizer`,
-    :class:`FineTuner`
+Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`,
+    :class:`DeadUnitRemover`, :class:`Quantizer`, :class:`FineTuner`
 Rows for a step used alone : :class:`TrainingData`
 Sample weights for any net : :class:`SampleWeightMixin`
 Scores of size beside quality : :mod:`skcompress.metrics`
@@ -36,6 +36,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CompressedClassifier",
     "CompressedRegressor",
+    "DeadUnitRemover",
     "DistilledClassifier",
     "DistilledRegressor",
     "FineTuner",
@@ -58,6 +59,7 @@ __all__ = [
 _HOMES = {
     "CompressedClassifier": "_compressed",
     "CompressedRegressor": "_compressed",
+    "DeadUnitRemover": "_dead_units",
     "DistilledClassifier": "_distillation",
     "DistilledRegressor": "_distillation",
     "FineTuner": "_fine_tuning",

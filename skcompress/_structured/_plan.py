@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,19 +10,12 @@ import numpy as np
 from skorch import NeuralNet
 from torch import nn
 
-from .._nets import module_root, replace_modules
+from .._nets import layer_name, module_root, replace_modules, with_layer_name
 from ..base import TrainedPlan
 from ..nn.graph import Graph, Kept, plain_copy
 from ..nn.surgery import shrink, sizes
 
-# What is left of a parameter's name is the name of the layer.
-_WEIGHT = re.compile(r"\.(weight|in_proj_weight|q_proj_weight|weight_ih(_l\d+)?)$")
 _SHOWN = 10
-
-
-def layer_name(parameter: str) -> str:
-    """Return the layer, below the net, whose units a parameter makes."""
-    return "module." + _WEIGHT.sub("", parameter)
 
 
 def structure_of(module: nn.Module) -> str:
@@ -66,7 +58,7 @@ class StructurePlan:
         }
         self.units: dict[str, tuple[int, int]] = {}
         self.removed: dict[str, list[int]] = {}
-        self.protected = [_with_layer(str(part), part.name) for part in graph.protected]
+        self.protected = [with_layer_name(str(part), part.name) for part in graph.protected]
         for part in graph.protected:
             self._count(part.name, part.n_units, part.n_units)
         gone = set(removed)
@@ -133,10 +125,6 @@ class GradualPlan(TrainedPlan):
 
     def __repr__(self) -> str:
         return "\n".join([super().__repr__(), *(repr(step) for step in self.steps)])
-
-
-def _with_layer(line: str, name: str) -> str:
-    return layer_name(name) + line.removeprefix(name)
 
 
 def _to_bits(kept: Sequence[int]) -> tuple[int, bytes]:

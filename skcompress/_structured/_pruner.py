@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._fingerprint import seed_from
-from .._nets import copy_net, module_root, net_digest, seeded
+from .._nets import check_unshared, copy_net, inputs_of, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData, check_gradual
 from ..nn.graph import Graph, Inputs, copy_module, plain_copy, trace
 from ..nn.graph.proof import ProofError, provable, prove
@@ -32,7 +32,7 @@ from ..nn.stats import count_macs, count_params
 from ..nn.surgery import shrink
 from ..nn.weights import resolve_ignored
 from ._plan import GradualPlan, StructurePlan
-from ._rows import check_unshared, gradient_products, inputs_of, unit_activations
+from ._rows import gradient_products, unit_activations
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
@@ -224,8 +224,8 @@ class StructuredPruner(BaseCompressor):
 
     def _traced(self, net: NeuralNet, data: TrainingData) -> _Traced:
         module = copy_module(module_root(net)["module"]).cpu()
-        check_unshared(net)
-        calls = inputs_of(net, data)
+        check_unshared(net, type(self).__name__)
+        calls = inputs_of(net, data.X)
         ignored = resolve_ignored(module_root(net), self.ignored_layers)
         names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
         with seeded(0):
