@@ -45,6 +45,7 @@ from ._inventory import (
     tensors,
 )
 from ._plain import from_plain, to_plain
+from ._replay import changes, replay
 
 # Smaller tensors of one dtype are coded together: alone, each would need a table of its own.
 _POOLED = 4096
@@ -85,6 +86,8 @@ def net_to_header(
         "params": {} if definition is None else changed_params(net, definition),
         "frozen": frozen,
     }
+    if changed := changes(net):
+        header["changes"] = changed
     if hasattr(net, _LABELS):
         header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
     pools: dict[str, list[np.ndarray]] = {}
@@ -130,6 +133,7 @@ def net_from_header(
     check_same("the settings of the net", header["settings"], settings(definition))
     labels = from_plain(header["labels"], streams) if "labels" in header else None
     net = _blank(header, definition, streams)
+    replay(net, header.get("changes"), streams.left)
     check_layers(dict(header["layers"]), layers(net), with_settings=same_torch)
     codes = {tuple(entry[0]): read_code_entry(entry) for entry in header["codes"]}
     specs = {tuple(names): [dtype, shape] for names, dtype, shape in header["tensors"]}

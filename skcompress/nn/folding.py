@@ -26,6 +26,7 @@ __all__ = [
     "can_fold",
     "fold_constants_",
     "fold_norm_",
+    "has_new_bias",
     "norm_factors",
     "remove_norm_",
 ]
@@ -148,6 +149,12 @@ def add_bias_(layer: Any) -> None:
     with torch.inference_mode(False), torch.no_grad():
         zeros = torch.zeros(size, dtype=layer.weight.dtype, device=layer.weight.device)
         layer.bias = nn.Parameter(zeros, requires_grad=trained)
+    layer.bias_is_new = True
+
+
+def has_new_bias(layer: nn.Module) -> bool:
+    """Tell whether `add_bias_` gave a layer its bias, which its definition does not have."""
+    return bool(getattr(layer, "bias_is_new", False))
 
 
 def fold_constants_(layer: Any, constants: Mapping[int, float]) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from skcompress import (
     CompressedClassifier,
     CompressedRegressor,
+    DeadUnitRemover,
     FineTuner,
     MagnitudePruner,
     Quantizer,
@@ -74,6 +75,18 @@ class Small(nn.Sequential):
         super().__init__(
             *(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
         )
+
+
+class Normed(nn.Module):
+    """Layers without biases before norm layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.out = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10))
+
+    def forward(self, X):
+        return self.out(torch.relu(self.norm(self.conv(X))).mean((2, 3)))
 
 
 class SiameseNet(type(make_classifier())):
@@ -228,6 +241,11 @@ CASES = {
     "pruned, tuned, 4 bits": (
         classifier(compressor=pruned(("tune", FineTuner(1)), ("codes", FOUR))),
         digits,
+    ),
+    "norm layers folded": (classifier(Normed, DeadUnitRemover()), images),
+    "norm layers folded, 4 bits": (
+        classifier(Normed, Pipeline([("fold", DeadUnitRemover()), ("codes", Quantizer(4))])),
+        images,
     ),
     "8 bits": (classifier(compressor=Quantizer(8)), digits),
     "2 bits, tuned": (
