@@ -18,7 +18,14 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
 import skcompress
-from skcompress import FineTuner, MagnitudePruner, Quantizer, StructuredPruner, TrainingData
+from skcompress import (
+    DeadUnitRemover,
+    FineTuner,
+    MagnitudePruner,
+    Quantizer,
+    StructuredPruner,
+    TrainingData,
+)
 from skcompress.base import BaseCompressor
 from tests.house.docs_tools import attribute_problems
 from tests.nets import make_classifier, make_regressor
@@ -53,6 +60,7 @@ EXAMPLES = {
         StructuredPruner(target_macs=0.6, importance="taylor"),
         StructuredPruner(0.5, n_steps=2, fine_tuner=FineTuner(1)),
     ],
+    "DeadUnitRemover": [DeadUnitRemover(), DeadUnitRemover(fold_batch_norm=False)],
     "FineTuner": [FineTuner(1), FineTuner(1, alpha=0.5), FineTuner(1, lr=0.001)],
 }
 USES = [
