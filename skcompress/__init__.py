@@ -15,7 +15,8 @@ return:
 Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
 Taught by a larger model : :class:`DistilledClassifier`, :class:`DistilledRegressor`
 Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`,
-    :class:`DeadUnitRemover`, :class:`Quantizer`, :class:`FineTuner`
+    :class:`DeadUnitRemover`, :class:`LowRankFactorizer`, :class:`Quantizer`,
+    :class:`FineTuner`
 Rows for a step used alone : :class:`TrainingData`
 Sample weights for any net : :class:`SampleWeightMixin`
 Scores of size beside quality : :mod:`skcompress.metrics`
@@ -40,6 +41,7 @@ __all__ = [
     "DistilledClassifier",
     "DistilledRegressor",
     "FineTuner",
+    "LowRankFactorizer",
     "MagnitudePruner",
     "Quantizer",
     "SampleWeightMixin",
@@ -63,6 +65,7 @@ _HOMES = {
     "DistilledClassifier": "_distillation",
     "DistilledRegressor": "_distillation",
     "FineTuner": "_fine_tuning",
+    "LowRankFactorizer": "_low_rank",
     "MagnitudePruner": "_pruning",
     "Quantizer": "_quantization",
     "SampleWeightMixin": "_nets",

@@ -134,6 +134,9 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    # What decides about the order of steps: see `check_order`.
+    _makes_codes: ClassVar[bool] = False
+    _takes_codes: ClassVar[bool] = True
 
     @abstractmethod
     def _plan(self, net: NeuralNet, data: Any) -> Any:
@@ -324,6 +327,21 @@ def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
         epoch.call_on_fit_task_end(estimator=estimator)
 
     return tick
+
+
+def check_order(compressor: Any) -> None:
+    """Refuse a step that cannot work on what the steps before it make, before any training."""
+    makers: list[str] = []
+    for step in steps_of(compressor):
+        ignored = len(getattr(step, "ignored_layers", ()))  # perhaps just the layers in question
+        if makers and not getattr(step, "_takes_codes", True) and not ignored:
+            name = type(step).__name__
+            raise ValueError(
+                f"{name} cannot work on weights that are stored as codes, and {makers[0]} stands "
+                f"before it. Change the order: first {name}, then {makers[0]}."
+            )
+        if getattr(step, "_makes_codes", False) and not ignored:
+            makers.append(type(step).__name__)
 
 
 def steps_of(compressor: Any) -> Iterator[Any]:

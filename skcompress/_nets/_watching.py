@@ -44,7 +44,7 @@ def check_unshared(net: NeuralNet, caller: str) -> None:
     for name, part in parts.items():
         if isinstance(part, nn.Module) and any(id(p) in own for p in part.parameters()):
             raise ValueError(
-                f"{caller} cannot prune a net whose {name!r} shares parameters with its "
+                f"{caller} cannot change a net whose {name!r} shares parameters with its "
                 "module: it would go on using those of before. Give it parameters of its own."
             )
 

@@ -17,6 +17,7 @@ from skcompress import (
     CompressedRegressor,
     DeadUnitRemover,
     FineTuner,
+    LowRankFactorizer,
     MagnitudePruner,
     Quantizer,
 )
@@ -87,6 +88,20 @@ class Normed(nn.Module):
 
     def forward(self, X):
         return self.out(torch.relu(self.norm(self.conv(X))).mean((2, 3)))
+
+
+class Wide(nn.Module):
+    """Layers that are worth a factorization, with norm layers behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)
+        self.conv = nn.Conv2d(6, 12, 3, stride=2, padding=1, bias=False)
+        self.then, self.out = nn.BatchNorm2d(12), nn.Linear(12, 10)
+
+    def forward(self, X):
+        hidden = torch.relu(self.norm(self.first(X)))
+        return self.out(torch.relu(self.then(self.conv(hidden))).mean((2, 3)))
 
 
 class SiameseNet(type(make_classifier())):
@@ -245,6 +260,19 @@ CASES = {
     "norm layers folded": (classifier(Normed, DeadUnitRemover()), images),
     "norm layers folded, 4 bits": (
         classifier(Normed, Pipeline([("fold", DeadUnitRemover()), ("codes", Quantizer(4))])),
+        images,
+    ),
+    "low rank": (classifier(compressor=LowRankFactorizer(5)), digits),
+    "low rank, pruned, tuned, 4 bits": (
+        classifier(
+            compressor=Pipeline(
+                [("thin", LowRankFactorizer(5)), *pruned(("tune", FineTuner(1))).steps, ("q", FOUR)]
+            )
+        ),
+        digits,
+    ),
+    "low rank, then norm layers folded": (
+        classifier(Wide, Pipeline([("thin", LowRankFactorizer(2)), ("fold", DeadUnitRemover())])),
         images,
     ),
     "8 bits": (classifier(compressor=Quantizer(8)), digits),
