@@ -61,9 +61,9 @@ class DeadUnitPlan:
         self.protected = list(protected)
         self.removed: dict[str, int] = {}
         for removal in removals:
-            for name, units in removal.units.items():
+            for name, n_units in removal.units.items():
                 layer = layer_name(name)
-                self.removed[layer] = self.removed.get(layer, 0) + len(units)
+                self.removed[layer] = self.removed.get(layer, 0) + n_units
         self._folded, self._removals = dict(folded), list(removals)
 
     def apply(self, net: NeuralNet) -> NeuralNet:

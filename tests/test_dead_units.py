@@ -152,6 +152,28 @@ def test_parameters_are_checked(fitted, data):
         DeadUnitRemover().fit(fitted)
 
 
+@pytest.mark.parametrize("level", [None, "codes"])
+def test_training_behind_it_is_kept(level, digits, tmp_path):
+    """What a fine-tuner has made of a net with other layers goes through the store and back."""
+    steps = [
+        ("prune", MagnitudePruner(0.9)),
+        ("dead", DeadUnitRemover()),
+        ("codes", Quantizer(4) if level else "passthrough"),
+        ("tune", FineTuner(1)),
+    ]
+
+    def fitted(memory):
+        net = make_classifier(Deep, max_epochs=1)
+        clf = CompressedClassifier(net, Pipeline(steps), memory=memory, random_state=0)
+        return clf.fit(*digits).predict_proba(digits[0])
+
+    first, again, alone = fitted(tmp_path), fitted(tmp_path), fitted(None)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, alone)
+    # The dense net and the fine-tuning; a CacheWarning would be an error.
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) >= 2
+
+
 def test_in_a_sweep(digits):
     compressor = Pipeline([("prune", MagnitudePruner(0.9)), ("dead", DeadUnitRemover())])
     clf = CompressedClassifier(make_classifier(Deep, max_epochs=2), compressor, random_state=0)

@@ -207,6 +207,19 @@ def test_a_net_that_is_one_layer(digits):
     low.partial_fit(*digits)
 
 
+def test_training_behind_it_is_kept(digits, tmp_path):
+    steps = [("thin", LowRankFactorizer(4)), ("tune", FineTuner(1))]
+
+    def fitted(memory):
+        net = make_classifier(max_epochs=1)
+        clf = CompressedClassifier(net, Pipeline(steps), memory=memory, random_state=0)
+        return clf.fit(*digits).predict_proba(digits[0])
+
+    first = fitted(tmp_path)
+    np.testing.assert_array_equal(first, fitted(tmp_path))
+    np.testing.assert_array_equal(first, fitted(None))
+
+
 def test_in_a_sweep_and_in_a_file(digits, tmp_path):
     from skcompress.io import load, save
 

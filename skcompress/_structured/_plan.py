@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import layer_name, module_root, replace_modules, with_layer_name
 from ..base import TrainedPlan
-from ..nn.graph import Graph, Kept, plain_copy
+from ..nn.graph import Graph, Kept, pack_kept, plain_copy, unpack_kept
 from ..nn.surgery import shrink, sizes
 
 _SHOWN = 10
@@ -52,10 +51,7 @@ class StructurePlan:
 
     def __init__(self, module: nn.Module, graph: Graph, removed: Sequence[int]) -> None:
         self.structure = structure_of(module)
-        kept = graph.kept(removed)
-        self._kept = {
-            name: [None if k is None else _to_bits(k) for k in axes] for name, axes in kept.items()
-        }
+        self._kept = pack_kept(graph.kept(removed))
         self.units: dict[str, tuple[int, int]] = {}
         self.removed: dict[str, list[int]] = {}
         self.protected = [with_layer_name(str(part), part.name) for part in graph.protected]
@@ -71,10 +67,7 @@ class StructurePlan:
 
     def kept(self) -> Kept:
         """Return what stays of each tensor of the module, see `skcompress.nn.surgery.shrink`."""
-        return {
-            name: [None if bits is None else _from_bits(bits) for bits in axes]
-            for name, axes in self._kept.items()
-        }
+        return unpack_kept(self._kept)
 
     def apply(self, net: NeuralNet) -> NeuralNet:
         """Remove the units from a net of ours."""
@@ -125,18 +118,6 @@ class GradualPlan(TrainedPlan):
 
     def __repr__(self) -> str:
         return "\n".join([super().__repr__(), *(repr(step) for step in self.steps)])
-
-
-def _to_bits(kept: Sequence[int]) -> tuple[int, bytes]:
-    """One bit for each index up to the last one that is kept."""
-    mask = np.zeros(max(kept) + 1, dtype=bool)
-    mask[list(kept)] = True
-    return len(mask), np.packbits(mask).tobytes()
-
-
-def _from_bits(bits: tuple[int, bytes]) -> list[int]:
-    mask = np.unpackbits(np.frombuffer(bits[1], dtype=np.uint8), count=bits[0])
-    return [int(i) for i in np.flatnonzero(mask)]
 
 
 def _listed(indices: Sequence[int]) -> str:

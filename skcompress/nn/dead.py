@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from skcompress.nn.folding import can_fold, fold_constants_, fold_norm_
-from skcompress.nn.graph import AxisKey, Graph, Inputs, Kept, copy_module, plain_copy, trace
+from skcompress.nn.graph import (
+    AxisKey,
+    Graph,
+    Inputs,
+    PackedKept,
+    copy_module,
+    pack_kept,
+    plain_copy,
+    trace,
+    unpack_kept,
+)
 from skcompress.nn.graph.constants import Reading, readings
 from skcompress.nn.graph.norms import norms_behind
 from skcompress.nn.graph.proof import admit, prove, prove_same
@@ -37,14 +47,14 @@ class Removal:
     constants : dict of str to dict of int to float
         For each reader the inputs that move into its bias, and their values.
     kept : dict of str to list
-        What stays of each tensor, see `skcompress.nn.graph.Graph.kept`.
-    units : dict of str to list of int
-        For each parameter that makes units which of them go.
+        What stays of each tensor, packed by `skcompress.nn.graph.pack_kept`.
+    units : dict of str to int
+        For each parameter that makes units how many of them go.
     """
 
     constants: Constants
-    kept: Kept
-    units: dict[str, list[int]]
+    kept: PackedKept
+    units: dict[str, int]
 
 
 def foldable_norms(
@@ -125,7 +135,7 @@ def remove_dead(
 
 def remove(module: nn.Module, removal: Removal) -> nn.Module:
     """Return a copy of a module without some units, what they added moved into biases."""
-    return shrink(_folded(module, removal.constants), removal.kept)
+    return shrink(_folded(module, removal.constants), unpack_kept(removal.kept))
 
 
 def _folded(module: nn.Module, constants: Constants) -> nn.Module:
@@ -170,14 +180,11 @@ def _removal(
         values = {c: v for c, v in values.items() if v != 0 and constant[c]}
         if values:
             constants[key[0].rpartition(".")[0]] = values
-    made: dict[str, list[int]] = {}
-    gone = set(units)
+    made: Counter[str] = Counter()
     for group in graph.groups:
-        places = graph.axes[group.producers[0]]
-        own = sorted({places.index(unit) for unit in group.units if unit in gone})
-        if own:
-            made.setdefault(group.name, []).extend(own)
-    return Removal(constants, graph.kept(units), made)
+        if own := len(set(units).intersection(group.units)):
+            made[group.name] += own
+    return Removal(constants, pack_kept(graph.kept(units)), dict(made))
 
 
 def find_dead(

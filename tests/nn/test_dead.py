@@ -57,8 +57,8 @@ def largest_error(one, other, call):
 def removed(removals):
     counts = {}
     for removal in removals:
-        for name, units in removal.units.items():
-            counts[name] = counts.get(name, 0) + len(units)
+        for name, n_units in removal.units.items():
+            counts[name] = counts.get(name, 0) + n_units
     return counts
 
 
@@ -443,6 +443,32 @@ def test_random_nets(seed, depth, sparsity):
         if isinstance(layer, nn.Linear) and layer.out_features > 1:
             assert bool((layer.weight != 0).any(1).all())
     assert (count_params(result) < count_params(net)) == bool(pairs or removals)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("name", EACH)
+def test_what_is_constant_on_some_rows_is_it_on_others(name):
+    case = CASES[name]
+    if case.refused is not None:
+        return
+    module = case.module()
+    kill_units(module)
+
+    def call(n, seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            inputs = case.rows(n)
+        if isinstance(inputs, dict):
+            return (), inputs
+        return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+    some = readings(module, [call(n, 1) for n in SIZES])
+    others = readings(module, [call(n, seed) for n, seed in [(3, 5), (30, 6), (4, 7)]])
+    for key, one in some.items():
+        if key in others:
+            still = ~one.varies
+            for a, b in ((one.low, others[key].low), (one.high, others[key].high)):
+                torch.testing.assert_close(b[still], a[still], rtol=1e-9, atol=1e-9)
 
 
 def test_readings_of_a_padded_and_of_a_transposed_convolution():

@@ -253,7 +253,9 @@ class _Watch(TorchDispatchMode):
             and (weight.storage_offset() // max(stride, 1)) % max(size, 1) == 0
         ]
         values = x.detach().double()
-        if len(axes) != 1 or values.numel() == 0:
+        if values.numel() == 0:
+            return
+        if len(axes) != 1:
             for k in range(whole.dim()):  # it is used, who knows how
                 n = whole.shape[k]
                 self._add(

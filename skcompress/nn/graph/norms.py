@@ -73,7 +73,7 @@ def _why_not(
         return f"{type(norm).__name__} is no layer that can be folded"
     if norm.running_mean is None or any(flow.by_batch.get(name) for flow in flows):
         return "it takes its statistics from the batch"
-    if len(before) > 1 or None in before:
+    if len(before) != 1 or None in before:
         return "no Linear or convolution stands right before it"
     layer_name = str(next(iter(before)))
     layer = layers[layer_name]
