@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from skcompress.nn.graph._calls import RULES, tensors_in
+from skcompress.nn.graph._calls import tensors_in
 from skcompress.nn.graph._labels import AxisKey
-from skcompress.nn.graph._layer_rules import POOLS, operands
-from skcompress.nn.graph._rules import along, elementwise, move, reduce
+from skcompress.nn.graph._layer_rules import operands
+from skcompress.nn.graph._reach import PRODUCTS, marks_of
 from skcompress.nn.graph._tracer import Inputs, bind, decomposed, is_alias, plain_copy
 
 __all__ = ["Reading", "readings"]
@@ -115,6 +116,7 @@ def _run(module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype) -> dict
             torch.manual_seed(0)  # `decomposed` restores the state
             # With gradients torch takes the long way through operations it would else fuse.
             stack.enter_context(torch.enable_grad())
+            stack.enter_context(_Exits(watch))
             stack.enter_context(watch)
             module(*args, **kwargs)
         hidden |= watch.hidden
@@ -216,7 +218,7 @@ class _Watch(TorchDispatchMode):
         if not any_varies:
             return torch.tensor(False)
         try:
-            marks = _rule(self, func, name, args)
+            marks = marks_of(self, func, name, args)
         except Exception:  # a use that the rule was not made for
             marks = None
         if marks is None:
@@ -233,7 +235,7 @@ class _Watch(TorchDispatchMode):
             even = not args["transposed"] and not any(args["padding"])
             if args["groups"] == 1:
                 self._read(weight, columns, x, positions, even)
-        elif name in _PRODUCTS:
+        elif name in PRODUCTS:
             a, b = (args[n] for n in operands(args))
             if _address(b) in self._weights:
                 self._read(b, -2, a, list(range(a.dim() - 1)), True)
@@ -277,117 +279,23 @@ class _Watch(TorchDispatchMode):
             self._found[key] = reading
 
 
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+class _Exits(TorchFunctionMode):
+    """Sees values leave torch on ways that are no operation."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in _EXITS and not self._watch.hidden:
+            self._watch.hidden = any(bool(self._watch.get(t).any()) for t in tensors_in(args))
+        return func(*args, **(kwargs or {}))
+
+
+_EXITS = {"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "__reduce_ex__"}
 
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0
-
-
-# --- rules ---------------------------------------------------------------------------------------
-
-_BATCH_NORMS = (
-    *("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"),
-    *("_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
-)
-
-
-def _rule(watch: _Watch, func: Any, name: str, args: dict[str, Any]) -> Any:
-    """Which elements of the result depend on the rows; None: all, for all that is known."""
-    if "out" in args:
-        return None
-    rule = RULES.get(name)
-    if name in _PRODUCTS:
-        return _product(watch, name, args)
-    if name == "convolution":
-        return _convolution(watch, func, args)
-    if name == "mul":
-        return _times(watch, args)
-    if name in _BATCH_NORMS:
-        return None if args.get("training") else watch.get(args["input"])
-    if name in ("native_layer_norm", "native_group_norm"):
-        return _statistics(watch, name, args)
-    if name in POOLS:
-        x = args["input"] if "input" in args else args["self"]
-        axes = [-1 - k for k in range(POOLS[name])]
-        return watch.get(x).any(dim=tuple(axes), keepdim=True)
-    if name == "embedding":
-        table = args["weight"].detach()
-        same = (table == table[:1]).all(0) & ~watch.get(args["weight"]).any(0)
-        return watch.get(args["indices"])[..., None] & ~same | watch.get(args["weight"]).any(0)
-    if name == "copy":
-        return watch.get(args["src"])
-    if rule is along:
-        return watch.get(args["self"]).any(dim=args["dim"], keepdim=True)
-    if rule is reduce and "other" not in args:
-        return _reduce(watch, args)
-    if rule is move:
-        return _move(watch, func, args)
-    if rule in (elementwise, reduce) or torch.Tag.pointwise in func.tags:
-        parts = [watch.get(t) for t in tensors_in(args.values())]
-        shape = torch.broadcast_shapes(*(p.shape for p in parts))
-        return torch.stack([p.expand(shape) for p in parts]).any(0)
-    return None
-
-
-def _times(watch: _Watch, args: dict[str, Any]) -> Tensor | None:
-    """A product with a constant zero is zero."""
-    a, b = args["self"], args["other"]
-    if not isinstance(b, Tensor):
-        return watch.get(a)
-    return (watch.get(a) & watch.counts(b)) | (watch.get(b) & watch.counts(a))
-
-
-def _product(watch: _Watch, name: str, args: dict[str, Any]) -> Tensor:
-    a, b = (args[n] for n in operands(args))
-    passed = watch.get(a).float() @ watch.counts(b).float()
-    passed += watch.counts(a).float() @ watch.get(b).float()
-    marks = passed > 0
-    return marks | watch.get(args["self"]) if name in ("addmm", "baddbmm") else marks
-
-
-def _convolution(watch: _Watch, func: Any, args: dict[str, Any]) -> Tensor:
-    x, weight, bias = args["input"], args["weight"], args["bias"]
-
-    def convolved(a: Tensor, b: Tensor) -> Tensor:
-        return func(**{**args, "input": a.float(), "weight": b.float(), "bias": None}) > 0
-
-    marks = convolved(watch.get(x), watch.counts(weight))
-    if bool(watch.get(weight).any()):
-        marks = marks | convolved(watch.counts(x), watch.get(weight))
-    if bias is not None:
-        marks = marks | watch.get(bias).view(1, -1, *[1] * (marks.dim() - 2))
-    return marks
-
-
-def _statistics(watch: _Watch, name: str, args: dict[str, Any]) -> Any:
-    """Statistics make all that they are taken over depend on the rows if some of it does."""
-    x = watch.get(args["input"])
-    if name == "native_layer_norm":
-        axes = tuple(-1 - k for k in range(len(args["normalized_shape"])))
-        return x.any(dim=axes, keepdim=True)
-    blocks = x.reshape(len(x), args["group"], -1)
-    return blocks.any(-1, keepdim=True).expand_as(blocks).reshape(x.shape)
-
-
-def _reduce(watch: _Watch, args: dict[str, Any]) -> Any:
-    x, dim = watch.get(args["self"]), args.get("dim")
-    axes = list(range(x.dim())) if dim is None or dim == [] else dim
-    one = x.any(dim=axes if isinstance(axes, int) else tuple(axes), keepdim=True)
-    return lambda out: [one.reshape(t.shape) for t in tensors_in([out])]
-
-
-_MOVED = ("self", "tensors", "input", "src")
-
-
-def _move(watch: _Watch, func: Any, args: dict[str, Any]) -> Any:
-    """What only moves values is done to the marks, too."""
-    others = tensors_in(v for n, v in args.items() if n not in _MOVED)
-    if any(bool(watch.get(t).any()) for t in others) or func._schema.is_mutable:
-        return None
-    moved = {n: tree_map_only(Tensor, watch.get, v) for n, v in args.items() if n in _MOVED}
-    rest = {n: v for n, v in args.items() if n not in _MOVED}
-    if "value" in rest:
-        rest["value"] = 0
-    out = func(**{**moved, **rest})
-    return tensors_in([out])
