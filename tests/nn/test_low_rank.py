@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
+from skcompress._low_rank import _layers, _why_not
 from skcompress.nn.low_rank import (
     LowRank,
     blank_factors_,
@@ -22,6 +24,8 @@ from skcompress.nn.low_rank import (
 from skcompress.nn.stats import count_macs, count_params, count_weights
 from skcompress.nn.surgery import shrink
 from skcompress.nn.weights import find_weights
+from tests.nn.zoo import CASES
+from tests.nn.zoo.test_zoo import EACH, assert_same, outputs
 
 
 def drawn(*shape, seed=0):
@@ -193,3 +197,25 @@ def test_what_cannot():
     assert not can_factorize(nn.ConvTranspose2d(4, 4, 3))
     assert not can_factorize(nn.MultiheadAttention(4, 2).out_proj)
     assert not can_factorize(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("name", EACH)
+def test_the_zoo_computes_with_factors_of_full_rank(name):
+    case = CASES[name]
+    if case.refused is not None:
+        return
+    module = case.module().double()
+    plain = copy.deepcopy(module)
+    for path, layer, _ in _layers(module):
+        if _why_not(module, layer, path) is None:
+            factorize_(layer, 1000)
+    for n in (1, 5):
+        args, kwargs = tree_map_only(
+            torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, case.call(n)
+        )
+        try:
+            expected = outputs(plain, (args, kwargs))
+        except RuntimeError:  # it insists on single precision
+            return
+        assert_same(outputs(module, (args, kwargs)), expected, 1e-9)
