@@ -115,7 +115,10 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     - ``_plan(net, data)``: decide what to change and return it as a small,
       printable object; `data` is a :class:`TrainingData` or None;
     - ``_apply(net, plan)``: change `net`, a private copy, and return it;
-    - optionally ``_needs_data``: whether `_plan` must have rows.
+    - optionally ``_needs_data``: whether `_plan` must have rows;
+    - optionally ``_makes_codes`` and ``_takes_codes``: whether it stores weights as
+      codes, and whether it can work on such, so that an estimator refuses an order
+      of steps that cannot work before it trains.
 
     Attributes
     ----------
@@ -134,7 +137,6 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
-    # What decides about the order of steps: see `check_order`.
     _makes_codes: ClassVar[bool] = False
     _takes_codes: ClassVar[bool] = True
 
