@@ -29,13 +29,15 @@ def net_facts(net: NeuralNet, rows: Any) -> dict[str, Any]:
     }
 
 
-def compare(net: NeuralNet, dense: NeuralNet, rows: Any = None) -> Bunch:
+def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch:
     """Return the report of `net` beside the dense net it came from.
 
     Parameters
     ----------
-    net, dense : skorch.NeuralNet
-        The compressed net and the net before any compression.
+    net : skorch.NeuralNet
+        The compressed net.
+    dense : mapping
+        Facts of the net before any compression (`net_facts`).
     rows : array or mapping with one row, default=None
         Input to count multiply-accumulates on; without it `macs` is None.
 
@@ -46,7 +48,7 @@ def compare(net: NeuralNet, dense: NeuralNet, rows: Any = None) -> Bunch:
         ``sparsity`` = 1 - n_nonzero / n_weights of the dense net, ``macs``
         (multiply-accumulates per row, zeros included), and their ``dense_`` twins.
     """
-    facts, dense_facts = net_facts(net, rows), net_facts(dense, rows)
+    facts, dense_facts = net_facts(net, rows), dict(dense)
     n_dense = dense_facts.pop("n_weights")
     del facts["n_weights"]
     facts["sparsity"] = _sparsity(facts["n_nonzero"], n_dense)

@@ -31,7 +31,7 @@ from ._nets import (
     net_state_digest,
     training_threads,
 )
-from ._report import compare, first_row
+from ._report import compare, first_row, net_facts
 from ._store import Store
 from .nn.weights import resolve_ignored
 
@@ -85,6 +85,7 @@ class TrainingData:
         self.sample_weight = sample_weight
         self.dense_net = dense_net
         self._fold = _Fold()
+        self._facts: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -98,6 +99,12 @@ class TrainingData:
         data = TrainingData(self.X, self.y, self.sample_weight, dense_net=self.dense_net)
         data._fold = replace(self._fold, **changes)
         return data
+
+    def _dense_facts(self) -> dict[str, Any]:
+        """What reports say of the dense net, counted once for all steps."""
+        if self._facts is None:
+            self._facts = net_facts(self.dense_net, first_row(self.X))
+        return self._facts
 
     def _key(self) -> str:
         """Digest of the rows and of the dense net they have trained."""
@@ -219,7 +226,10 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
         context.call_on_fit_task_begin(estimator=self)
         self.plan_ = self._plan(net, data)
         result = self._apply(copy_net(net), self.plan_)
-        dense = net if data is None or data.dense_net is None else data.dense_net
+        if data is None or data.dense_net is None:
+            dense = net_facts(net, None if data is None else first_row(data.X))
+        else:
+            dense = data._dense_facts()
         self.report_ = compare(result, dense, None if data is None else first_row(data.X))
         context.call_on_fit_task_end(estimator=self)
         return result

@@ -60,7 +60,7 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         this estimator; None if it cannot be saved) and ``dense_nbytes`` (the same if
         its net were the dense one), ``history`` (a dict for each epoch of each
         stage), ``dense_trained`` (whether this fit trained the dense net; False: it
-        was in `memory`).
+        was in `memory`). Counted and measured when it is first looked at.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_features_in_ : int

@@ -52,7 +52,7 @@ class CompressedRegressor(NetRegressorMixin, BaseCompressed):
         this estimator; None if it cannot be saved) and ``dense_nbytes`` (the same if
         its net were the dense one), ``history`` (a dict for each epoch of each
         stage), ``dense_trained`` (whether this fit trained the dense net; False: it
-        was in `memory`).
+        was in `memory`). Counted and measured when it is first looked at.
     n_features_in_ : int
         Length of the second axis of X. Not set for dict inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)

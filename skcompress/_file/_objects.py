@@ -185,7 +185,7 @@ def _estimator_from_header(
     report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes or None)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
-    learned = {**facts, "net_": net, "report_": Bunch(**report)}
+    learned = {**facts, "net_": net, "_report": Bunch(**report)}
     if "compressor" in obj.get_params(deep=False):
         learned["compressor_"] = None
     estimator.__setstate__({**vars(estimator), **learned})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch import NeuralNet
@@ -20,8 +23,20 @@ from .._nets import FrozenNet, Predictor
 from .._report import compare, first_row
 from .._store import Store
 from ..base import epoch_tick
-from ._data import check_same_kind, check_X, is_ready, kinds_of, n_rows, size_of_rows
+from ._data import check_same_kind, check_X, kinds_of, n_rows, ready, size_of_rows
 from ._training import Dense
+
+
+class _Unmeasured(NamedTuple):
+    """What the first look at a report needs besides the net."""
+
+    dense_net: NeuralNet
+    dense_facts: dict[str, Any]
+    row: Any
+
+
+# Reports are few and quick; a lock for each of them could not be pickled.
+_measuring = threading.RLock()
 
 
 class BaseNetEstimator(
@@ -84,10 +99,24 @@ class BaseNetEstimator(
         self._predictor = Predictor(net)
         self._kinds = kinds_of(X)
         self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
-        self.report_ = compare(net, dense.net, first_row(X))
-        self.report_.update(history=[dict(row) for row in net.history_], **facts)
-        self.report_.update(dense_nbytes=measure(self, dense.net))
-        self.report_.update(nbytes=measure(self))
+        self._report = Bunch(history=[dict(row) for row in net.history_], **facts)
+        # Not a view of the row: that would keep all of X.
+        self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts(), deepcopy(first_row(X)))
+
+    @property
+    def report_(self) -> Bunch:
+        """What the net costs, beside the dense one."""
+        if "_report" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'report_'")
+        # To find the size of a file takes as long as to compress the net, and most fits of a
+        # sweep are never asked for it: so at the first look, once.
+        with _measuring:
+            todo = self.__dict__.pop("_unmeasured", None)
+            if todo is not None:
+                self._report.update(compare(self.net_, todo.dense_facts, todo.row))
+                self._report["dense_nbytes"] = measure(self, todo.dense_net)
+                self._report["nbytes"] = measure(self)
+        return self._report
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the net's raw outputs, so that the net can feed another estimator.
@@ -109,11 +138,14 @@ class BaseNetEstimator(
     def _checked(self, X: Any) -> Any:
         if "_predictor" not in self.__dict__:
             check_is_fitted(self, "net_")
-        if is_ready(self, X):
-            return X
+        array = ready(self, X)
+        if array is not None:
+            return array
         return check_same_kind(check_X(self, X, self._dtype, reset=False), self._kinds)
 
     def __getstate__(self) -> dict[str, Any]:
+        if "_unmeasured" in self.__dict__:
+            _ = self.report_  # the dense net is not to be carried along
         state = dict(super().__getstate__())
         for name in ("net_", self._net_param, *self._other_nets):
             if name in state:

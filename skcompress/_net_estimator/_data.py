@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 _OPTIONS = {"allow_nd": True, "order": "C"}
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 # A number that float32 cannot hold becomes infinite, which is an error of its own.
@@ -67,16 +68,15 @@ def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output
     return X, y
 
 
-@_becomes_infinite
-def is_ready(estimator: Any, X: Any) -> bool:
-    """Whether `predict` may take X as it is: what scikit-learn's validation would return.
+def ready(estimator: Any, X: Any) -> np.ndarray | None:
+    """Return what scikit-learn's validation would make of X in `predict`, if that is plain.
 
     For one row that validation costs several times what a small net does. Whatever
-    is not plainly in order goes through it and gets its errors.
+    is not plainly in order is None here, goes through it and gets its errors.
     """
-    return (
+    if not (
         type(X) is np.ndarray
-        and X.dtype == np.float32
+        and X.dtype in _FLOATS
         and X.ndim > 1
         and X.shape[1] == getattr(estimator, "n_features_in_", None)
         and len(X) > 0
@@ -84,9 +84,15 @@ def is_ready(estimator: Any, X: Any) -> bool:
         and X.flags.writeable
         and estimator._kinds.get("") == np.float32
         and not hasattr(estimator, "feature_names_in_")
-        # A sum is finite only if no number is NaN or infinite, and takes one pass.
-        and bool(np.isfinite(X.sum()))
-    )
+    ):
+        return None
+    array = X if X.dtype == np.float32 else _as_float32(X)
+    return array if np.isfinite(array).all() else None
+
+
+@_becomes_infinite
+def _as_float32(X: np.ndarray) -> np.ndarray:
+    return X.astype(np.float32)
 
 
 def check_same_kind(X: Any, kinds: Mapping[str, Any]) -> Any:

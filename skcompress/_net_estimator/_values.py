@@ -32,14 +32,15 @@ class NetRegressorMixin(RegressorMixin):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
-            In the shape of the targets seen in `fit`.
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the shape of the targets seen in `fit`; float32 like the net, or float64
+            for several targets, which scikit-learn asks for there.
         """
         X = self._checked(X)
         own = self._predictor.has_own_predict
         values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
-        # float64 like every regressor of scikit-learn, whatever the net computes in.
-        return values.reshape(len(values), *self._target_shape).astype(np.float64)
+        values = values.reshape(len(values), *self._target_shape)
+        return values.astype(np.float64) if values.size > len(values) else values
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
         X, y = check_X_y(self, X, y, self._dtype, multi_output=True)

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 from torch import nn
 from torch.nn.utils import parametrize
+
+from ..nn.finite import all_finite
 
 
 def check_net(net: Any, caller: str) -> NeuralNet:
@@ -150,7 +151,7 @@ def _check_finite(net: NeuralNet, caller: str) -> None:
                     f"{caller} got a net whose parameter {name!r} has no values yet (a lazy "
                     "layer that has seen no data). Call the net's `fit` first."
                 )
-            if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            if parameter.is_floating_point() and not all_finite(parameter):
                 raise ValueError(
                     f"{caller} got a net whose parameter {name!r} contains NaN or infinity: its "
                     "training diverged. Lower `lr`, scale the inputs, or clip gradients."

@@ -302,12 +302,17 @@ def _code_positions(positions: Ints, n: int) -> Coding:
         gaps = np.diff(positions, prepend=-1) - 1
         # Low bits of long gaps are as good as random, and a long table would be wasted on them.
         most = max((n // max(len(positions), 1)).bit_length() - 1, 0)
-        codings += [_tagged(_GAPS, _code_gaps(gaps, low)) for low in sorted({0, most // 2, most})]
+        for low in sorted({0, most // 2, most}):
+            coding = _code_gaps(gaps, low, shorter_than=smallest(codings).size - 1)
+            codings += [] if coding is None else [_tagged(_GAPS, coding)]
     return smallest(codings)
 
 
-def _code_gaps(gaps: Ints, low: int) -> Coding:
-    """Code the `low` lowest bits of gaps as they are, and what is above them by frequency."""
+def _code_gaps(gaps: Ints, low: int, shorter_than: int) -> Coding | None:
+    """Code the `low` lowest bits of gaps as they are, and what is above them by frequency.
+
+    None if that takes `shorter_than` bytes or more, which often shows before the work.
+    """
     high = gaps >> low
     repeats = high // _ESCAPE + 1
     symbols = np.full(int(repeats.sum()), _ESCAPE, np.uint8)
@@ -315,12 +320,15 @@ def _code_gaps(gaps: Ints, low: int) -> Coding:
     head = bytes([low]) + write_number(len(gaps)) + write_number(len(symbols) - len(gaps))
     code = huffman.Huffman(symbols)
     n_low = (low * len(gaps) + 7) // 8
+    rest = len(head) + n_low
+    if rest + code.least >= shorter_than or rest + code.size >= shorter_than:
+        return None
 
     def write() -> bytes:
         bits = gaps[:, None] >> np.arange(low) & 1
         return head + np.packbits(bits.astype(bool), bitorder="little").tobytes() + code.write()
 
-    return Coding(len(head) + n_low + code.size, write)
+    return Coding(rest + code.size, write)
 
 
 def _mask(positions: Ints, n: int) -> bytes:

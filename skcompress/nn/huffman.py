@@ -12,7 +12,7 @@ Only integers decide, so a stream is the same on every machine.
 from __future__ import annotations
 
 import heapq
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,35 +37,52 @@ class Huffman:
 
     Attributes
     ----------
+    least : int
+        No code of these symbols has fewer bytes; found in no time, while `size` takes a tree.
     size : int
         Bytes of table and bits.
 
     Examples
     --------
     >>> code = Huffman(np.array([0, 0, 0, 2, 0, 1], dtype=np.uint8))
-    >>> code.size, len(code.write())
-    (4, 4)
+    >>> code.least, code.size, len(code.write())
+    (1, 4, 4)
     """
 
     def __init__(self, symbols: Bytes) -> None:
         self._symbols = symbols
-        counts = np.bincount(symbols, minlength=256)
-        self._lengths = _code_lengths(counts)
-        self._is_constant = np.count_nonzero(counts) <= 1
-        n_bits = 0 if self._is_constant else int((counts * self._lengths).sum())
-        self.size = len(self._table) + (n_bits + 7) // 8
+        self._counts = np.bincount(symbols, minlength=256)
 
     @cached_property
-    def _table(self) -> bytes:
-        return _write_table(self._lengths) if self._symbols.size else b""
+    def least(self) -> int:
+        """What no code of these symbols can go below, in bytes."""
+        counts = self._counts[self._counts > 0]
+        # Shannon's bound, less what rounding could have added.
+        bits = (counts * np.log2(self._symbols.size / counts)).sum() * (1 - 1e-9)
+        return int(bits / 8)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of table and bits."""
+        lengths, table = self._code
+        n_bits = 0 if self._is_constant else int((self._counts * lengths).sum())
+        return len(table) + (n_bits + 7) // 8
 
     def write(self) -> bytes:
         """Return the stream."""
+        lengths, table = self._code
         if self._is_constant:
-            return self._table
-        codes = _canonical_codes(self._lengths)
-        bits = _join_bits(codes[self._symbols], self._lengths[self._symbols])
-        return self._table + bits
+            return table
+        codes = _canonical_codes(lengths)
+        return table + _join_bits(codes[self._symbols], lengths[self._symbols])
+
+    @property
+    def _code(self) -> tuple[Ints, bytes]:
+        return _code_of(self._counts.astype(np.int64, copy=False).tobytes())
+
+    @property
+    def _is_constant(self) -> bool:
+        return int(np.count_nonzero(self._counts)) <= 1
 
 
 def encode(symbols: Bytes) -> bytes:
@@ -102,6 +119,16 @@ def decode(stream: bytes, n: int) -> Bytes:
     if n > 8 * bits.size:  # before anything of this length is allocated
         raise ValueError("the bits end before the last symbol")
     return _read_symbols(bits, lengths, n)
+
+
+# The same counts come again and again: those of the dense net for each setting of a sweep, those
+# of one array in two orders.
+@lru_cache(maxsize=1024)
+def _code_of(counts: bytes) -> tuple[Ints, bytes]:
+    """Lengths of the codes of symbols with these counts, and the table that says them."""
+    lengths = _code_lengths(np.frombuffer(counts, np.int64))
+    lengths.setflags(write=False)
+    return lengths, _write_table(lengths) if lengths.any() else b""
 
 
 def _code_lengths(counts: Ints) -> Ints:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skcompress.nn.finite import all_finite
+
 __all__ = [
     "Codes",
     "Grid",
@@ -217,7 +219,8 @@ def encode(weight: Tensor, grid: Grid) -> Codes:
     values = weight.detach().reshape(view).cpu().double().numpy()
     q = np.round(values / scale.double().numpy()).clip(first - zero_point, last - zero_point)
     q = _kept_finite(q, scale)
-    codes = np.mod(q + zero_point, 2**grid.bits).astype(np.uint8).reshape(weight.shape)
+    whole = (q + zero_point).astype(np.int16) & (2**grid.bits - 1)
+    codes = whole.astype(np.uint8).reshape(weight.shape)
     return Codes(
         values=torch.from_numpy(codes).to(weight.device),
         scale=grid.scale.detach().to(weight.device, weight.dtype),
@@ -379,7 +382,7 @@ def _check_weight(weight: Tensor, axis: int, groups: int) -> None:
             f"Got axis={axis!r} and groups={groups!r} for a weight of shape "
             f"{tuple(weight.shape)}, which has no such channels."
         )
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise ValueError(
             "Got a weight with nan or infinite values, which have no code. Training diverged: "
             "lower the learning rate or clip gradients before quantizing."

@@ -1,9 +1,13 @@
 """The estimators as scikit-learn's citizens: clone, pickle, routing, callbacks, frozen nets."""
 
+import copy
+import gc
 import pickle
 import subprocess
 import sys
 import textwrap
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -439,3 +443,38 @@ def test_a_module_defined_in_main(tmp_path, n_jobs):
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_predicted_targets_claim_no_more_digits_than_the_net_has(diabetes):
+    X, y = diabetes
+    one = CompressedRegressor(make_regressor(module__n_in=10), random_state=0).fit(X, y)
+    assert one.predict(X).dtype == np.float32
+    two = CompressedRegressor(make_regressor(module__n_in=10, module__n_out=2), random_state=0)
+    assert two.fit(X, np.c_[y, -y]).predict(X).dtype == np.float64
+
+
+@pytest.mark.parametrize("look", [lambda clf: clf.report_, pickle.dumps, copy.deepcopy])
+def test_the_first_look_at_the_report_lets_the_dense_net_go(digits, look):
+    X, y = (array.copy() for array in digits)
+    clf = CompressedClassifier(make_classifier(), COMPRESSOR, random_state=0).fit(X, y)
+    rows, dense = weakref.ref(X), weakref.ref(clf._unmeasured.dense_net)
+    del X
+    gc.collect()
+    assert rows() is None
+    look(clf)
+    gc.collect()
+    assert dense() is None
+    assert clf.report_ is clf.report_
+    assert clf.report_.nbytes < clf.report_.dense_nbytes
+    assert clf.report_.sparsity == pytest.approx(0.8, abs=1e-3)
+
+
+def test_many_threads_look_at_a_report_at_once(digits):
+    clf = CompressedClassifier(make_classifier(), COMPRESSOR, random_state=0).fit(*digits)
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda _: clf.report_.nbytes, range(32)))
+    assert len(set(sizes)) == 1
+
+
+def test_an_unfitted_estimator_has_no_report():
+    assert not hasattr(CompressedClassifier(make_classifier()), "report_")

@@ -1,5 +1,7 @@
 """The straight way gives what skorch gives, and is left where a user has changed the way."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,26 @@ def initialized(net):
         return net.initialize()
 
 
+@pytest.mark.parametrize("n_rows", [1, 63, 64, 1000])
+@pytest.mark.parametrize("n_classes", [2, 10, 32, 33])
+def test_softmax_over_columns_is_the_same(n_rows, n_classes):
+    net = initialized(NeuralNetClassifier(MLP, module__n_in=7, module__n_out=n_classes, **PARAMS))
+    X = np.random.default_rng(0).normal(size=(n_rows, 7)).astype("float32") * 30
+    probabilities = Predictor(net).probabilities(X)
+    np.testing.assert_allclose(probabilities, net.predict_proba(X), rtol=1e-6, atol=1e-7)
+    assert probabilities.flags.c_contiguous
+
+
+def test_softmax_over_another_axis_is_left_alone():
+    net = initialized(
+        NeuralNetClassifier(
+            MLP, module__n_in=7, predict_nonlinearity=partial(torch.softmax, dim=0), **PARAMS
+        )
+    )
+    X = np.ones((100, 7), dtype="float32")
+    np.testing.assert_allclose(Predictor(net).probabilities(X).sum(), 10, rtol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 100, 128, 1000, -1])
 def test_the_fast_path_gives_what_skorch_gives(digits, batch_size):
     net = initialized(make_classifier(batch_size=batch_size))
@@ -91,7 +113,9 @@ def test_what_a_user_has_changed_is_used(digits, name):
     plain = initialized(NeuralNetClassifier(MLP, **PARAMS))
     X = digits[0]
     assert not Predictor(net).is_straight
-    np.testing.assert_array_equal(Predictor(net).probabilities(X), net.predict_proba(X))
+    np.testing.assert_allclose(
+        Predictor(net).probabilities(X), net.predict_proba(X), rtol=1e-6, atol=1e-7
+    )
     assert not np.allclose(Predictor(net).probabilities(X), Predictor(plain).probabilities(X))
 
 
