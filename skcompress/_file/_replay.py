@@ -31,7 +31,7 @@ def changes(net: NeuralNet) -> list[Change]:
             if isinstance(layer, FoldedNorm):
                 found.append(["norm", own])
             elif isinstance(layer, LowRank):
-                found.append(["low_rank", own, layer.rank])
+                found.append(["low_rank", own, layer.uncut_rank])
             elif has_new_bias(layer):
                 found.append(["bias", own])
     return found

@@ -28,7 +28,9 @@ __all__ = [
     "fold_norm_",
     "has_new_bias",
     "norm_factors",
+    "note_uncut_",
     "remove_norm_",
+    "uncut_sizes",
 ]
 
 _LAYERS = (
@@ -40,6 +42,8 @@ _LAYERS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+# Where surgery notes the sizes that the tensors of a layer had before the first cut.
+_UNCUT = "_uncut_sizes"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -150,6 +154,27 @@ def add_bias_(layer: Any) -> None:
         zeros = torch.zeros(size, dtype=layer.weight.dtype, device=layer.weight.device)
         layer.bias = nn.Parameter(zeros, requires_grad=trained)
     layer.bias_is_new = True
+    if "weight" in (before := uncut_sizes(layer)):
+        axis = 1 if getattr(layer, "transposed", False) else 0
+        n = before["weight"][axis] * (getattr(layer, "groups", 1) if axis else 1)
+        note_uncut_(layer, bias=(n,))
+
+
+def uncut_sizes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return what tensors of a layer were before units were removed, where that is noted."""
+    return dict(getattr(layer, _UNCUT, {}))
+
+
+def note_uncut_(layer: Any, **shapes: tuple[int, ...]) -> None:
+    """Note what new tensors would have been, had no units been removed before.
+
+    A net is loaded in this order: made, changed, cut. So a tensor that a change brings in has to
+    know the size that it gets from the definition.
+    """
+    known = uncut_sizes(layer)
+    changed = {n: tuple(s) for n, s in shapes.items() if tuple(getattr(layer, n).shape) != tuple(s)}
+    if changed:
+        setattr(layer, _UNCUT, {**changed, **known})
 
 
 def has_new_bias(layer: nn.Module) -> bool:

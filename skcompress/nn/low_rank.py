@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skcompress.nn.folding import has_new_bias, note_uncut_, uncut_sizes
+
 __all__ = [
     "LowRank",
     "blank_factors_",
@@ -66,6 +68,11 @@ class LowRank(nn.Module):
     def rank(self) -> int:
         """How many terms there are."""
         return int(self.first.weight.shape[0])
+
+    @property
+    def uncut_rank(self) -> int:
+        """How many terms there were before some were removed."""
+        return int(uncut_sizes(self.first).get("weight", self.first.weight.shape)[0])
 
     @property
     def weight(self) -> Tensor:
@@ -233,15 +240,23 @@ def full_rank(layer: Any) -> int:
 def blank_factors_(layer: Any, rank: int) -> None:
     """Make a layer two like `factorize_`, but for the values: these are to be loaded."""
     weight, bias, training = layer.weight, layer.bias, layer.training
+    before, bias_is_new = uncut_sizes(layer), has_new_bias(layer)
     with torch.inference_mode(False):
         first, second = _halves(layer, rank)
         for half in (first, second):
             half.to(device=weight.device, dtype=weight.dtype).requires_grad_(weight.requires_grad)
         second.bias = bias
+        second.bias_is_new = bias_is_new
         layer.__class__ = LowRank
         layer.__dict__ = nn.Module().__dict__
         layer.first, layer.second = first, second
     layer.train(training)
+    if "weight" in before:
+        n_out, *inputs = before["weight"]
+        note_uncut_(first, weight=(rank, *inputs))
+        note_uncut_(second, weight=(n_out, rank, *[1] * (weight.dim() - 2)))
+        if bias is not None:
+            note_uncut_(second, bias=(n_out,))
 
 
 def _halves(layer: Any, rank: int) -> tuple[Any, Any]:

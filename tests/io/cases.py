@@ -271,6 +271,10 @@ CASES = {
         ),
         digits,
     ),
+    "norm layers folded, then low rank": (
+        classifier(Wide, Pipeline([("fold", DeadUnitRemover()), ("thin", LowRankFactorizer(2))])),
+        images,
+    ),
     "low rank, then norm layers folded": (
         classifier(Wide, Pipeline([("thin", LowRankFactorizer(2)), ("fold", DeadUnitRemover())])),
         images,

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from skcompress._low_rank import _layers, _why_not
+from skcompress.nn.folding import add_bias_, has_new_bias, uncut_sizes
 from skcompress.nn.low_rank import (
     LowRank,
     blank_factors_,
@@ -186,6 +187,29 @@ def test_terms_can_be_cut():
     factorize_(net[0], 3)
     kept = {"0.first.weight": [[0, 2]], "0.second.weight": [None, [0, 2]]}
     assert shrink(net, kept)[0].rank == 2
+
+
+def test_sizes_before_the_first_cut_are_known_to_what_a_change_brings_in():
+    """A file is loaded in this order: made, changed, cut."""
+    for layer, before in (
+        (nn.Linear(6, 5, bias=False), (8, 9)),
+        (nn.Conv1d(6, 5, 3, bias=False), (8, 9, 3)),
+    ):
+        layer._uncut_sizes = {"weight": before}  # as surgery does it
+        add_bias_(layer)
+        assert uncut_sizes(layer) == {"weight": before, "bias": (8,)}
+        factorize_(layer, 2)
+        assert uncut_sizes(layer.first) == {"weight": (2, 9, *before[2:])}
+        assert uncut_sizes(layer.second)["weight"][:2] == (8, 2)
+        assert uncut_sizes(layer.second)["bias"] == (8,)
+        assert has_new_bias(layer.second)
+        assert layer.uncut_rank == 2
+        layer.first._uncut_sizes = {"weight": (3, *before[1:])}
+        assert layer.uncut_rank == 3
+    mirrored = nn.ConvTranspose1d(6, 4, 3, groups=2, bias=False)
+    mirrored._uncut_sizes = {"weight": (9, 4, 3)}
+    add_bias_(mirrored)
+    assert uncut_sizes(mirrored)["bias"] == (8,)
 
 
 def test_what_cannot():
