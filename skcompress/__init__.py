@@ -14,7 +14,8 @@ return:
 
 Estimators : :class:`CompressedClassifier`, :class:`CompressedRegressor`
 Taught by a larger model : :class:`DistilledClassifier`, :class:`DistilledRegressor`
-Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`, :class:`Quantizer`,
+Steps : :class:`MagnitudePruner`, :class:`StructuredPruner`,
+    :class:`DeadUnitRemover`, :class:`LowRankFactorizer`, :class:`Quantizer`,
     :class:`FineTuner`
 Rows for a step used alone : :class:`TrainingData`
 Sample weights for any net : :class:`SampleWeightMixin`
@@ -36,9 +37,11 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CompressedClassifier",
     "CompressedRegressor",
+    "DeadUnitRemover",
     "DistilledClassifier",
     "DistilledRegressor",
     "FineTuner",
+    "LowRankFactorizer",
     "MagnitudePruner",
     "Quantizer",
     "SampleWeightMixin",
@@ -58,9 +61,11 @@ __all__ = [
 _HOMES = {
     "CompressedClassifier": "_compressed",
     "CompressedRegressor": "_compressed",
+    "DeadUnitRemover": "_dead_units",
     "DistilledClassifier": "_distillation",
     "DistilledRegressor": "_distillation",
     "FineTuner": "_fine_tuning",
+    "LowRankFactorizer": "_low_rank",
     "MagnitudePruner": "_pruning",
     "Quantizer": "_quantization",
     "SampleWeightMixin": "_nets",

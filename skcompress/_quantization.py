@@ -142,6 +142,7 @@ class Quantizer(BaseCompressor):
       module.weight  4x10  4 bits, 4 scales
     """
 
+    _makes_codes = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "bits": [Interval(Integral, 2, 8, closed="both")],
         "scheme": [StrOptions({"uniform", "fixed_point"})],

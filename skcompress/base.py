@@ -122,7 +122,10 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     - ``_plan(net, data)``: decide what to change and return it as a small,
       printable object; `data` is a :class:`TrainingData` or None;
     - ``_apply(net, plan)``: change `net`, a private copy, and return it;
-    - optionally ``_needs_data``: whether `_plan` must have rows.
+    - optionally ``_needs_data``: whether `_plan` must have rows;
+    - optionally ``_makes_codes`` and ``_takes_codes``: whether it stores weights as
+      codes, and whether it can work on such, so that an estimator refuses an order
+      of steps that cannot work before it trains.
 
     Attributes
     ----------
@@ -141,6 +144,8 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    _makes_codes: ClassVar[bool] = False
+    _takes_codes: ClassVar[bool] = True
 
     @abstractmethod
     def _plan(self, net: NeuralNet, data: Any) -> Any:
@@ -334,6 +339,21 @@ def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
         epoch.call_on_fit_task_end(estimator=estimator)
 
     return tick
+
+
+def check_order(compressor: Any) -> None:
+    """Refuse a step that cannot work on what the steps before it make, before any training."""
+    makers: list[str] = []
+    for step in steps_of(compressor):
+        ignored = len(getattr(step, "ignored_layers", ()))  # perhaps just the layers in question
+        if makers and not getattr(step, "_takes_codes", True) and not ignored:
+            name = type(step).__name__
+            raise ValueError(
+                f"{name} cannot work on weights that are stored as codes, and {makers[0]} stands "
+                f"before it. Change the order: first {name}, then {makers[0]}."
+            )
+        if getattr(step, "_makes_codes", False) and not ignored:
+            makers.append(type(step).__name__)
 
 
 def steps_of(compressor: Any) -> Iterator[Any]:

@@ -18,7 +18,15 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
 import skcompress
-from skcompress import FineTuner, MagnitudePruner, Quantizer, StructuredPruner, TrainingData
+from skcompress import (
+    DeadUnitRemover,
+    FineTuner,
+    LowRankFactorizer,
+    MagnitudePruner,
+    Quantizer,
+    StructuredPruner,
+    TrainingData,
+)
 from skcompress.base import BaseCompressor
 from tests.house.docs_tools import attribute_problems
 from tests.nets import make_classifier, make_regressor
@@ -37,6 +45,7 @@ ESTIMATORS = {
 
 # At least one way to use each step; several where a step has branches.
 EXAMPLES = {
+    "LowRankFactorizer": [LowRankFactorizer(4), LowRankFactorizer(energy=0.6)],
     "MagnitudePruner": [
         MagnitudePruner(0.6),
         MagnitudePruner(threshold=0.05),
@@ -53,6 +62,7 @@ EXAMPLES = {
         StructuredPruner(target_macs=0.6, importance="taylor", scope="sensitivity"),
         StructuredPruner(0.5, n_steps=2, fine_tuner=FineTuner(1)),
     ],
+    "DeadUnitRemover": [DeadUnitRemover(), DeadUnitRemover(fold_batch_norm=False)],
     "FineTuner": [FineTuner(1), FineTuner(1, alpha=0.5), FineTuner(1, lr=0.001)],
 }
 USES = [
@@ -136,7 +146,9 @@ class TestSteps:
             assert name in fitted.report_
             assert f"dense_{name}" in fitted.report_
         assert fitted.report_.dense_macs == 2368
-        assert (fitted.report_.macs < 2368) == isinstance(step, StructuredPruner)
+        assert (fitted.report_.macs < 2368) == isinstance(
+            step, StructuredPruner | LowRankFactorizer
+        )
         assert 0 <= fitted.report_.sparsity < 1
         if not trains(step):
             assert clone(step).fit(fitted_classifier).report_.macs is None
@@ -177,8 +189,18 @@ class TestSteps:
         assert np.isfinite(net.predict(data.X)).all()
 
     @pytest.mark.parametrize("other", USES)
-    def test_any_order_works(self, step, other, fitted_classifier, data):
+    def test_any_order_works_or_is_refused(self, step, other, fitted_classifier, data, digits):
         _, first = fit_transform(step, fitted_classifier, data)
+        if step._makes_codes and not other._takes_codes:
+            names = f"first {type(other).__name__}, then {type(step).__name__}"
+            with pytest.raises(ValueError, match=names):
+                fit_transform(other, first, data)
+            clf = skcompress.CompressedClassifier(
+                make_classifier(NeverTrained), Pipeline([("one", step), ("two", other)])
+            )
+            with pytest.raises(ValueError, match=names):
+                clf.fit(*digits)
+            return
         second, net = fit_transform(other, first, data)
         assert np.isfinite(net.predict_proba(data.X)).all()
         # What is zero stays zero, whatever comes behind.
@@ -195,6 +217,17 @@ class TestSteps:
         cls = type(step)
         for name, value in step.get_params(deep=False).items():
             assert getattr(cls(**{name: value}), name) is value
+
+
+class NeverTrained(torch.nn.Linear):
+    """A module that must not be trained."""
+
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, X):
+        assert not self.training, "a net was trained for steps that were refused"
+        return super().forward(X)
 
 
 def n_nonzero(net):

@@ -16,7 +16,7 @@ from skorch import NeuralNet
 from .._net_estimator import BaseNetEstimator, Dense, NetMaker, checked_weight
 from .._nets import check_net, check_unfitted_net
 from .._store import Store
-from ..base import BaseCompressor, steps_of
+from ..base import BaseCompressor, check_order, steps_of
 from ._dense import dense_net
 
 
@@ -121,6 +121,7 @@ class BaseCompressed(BaseNetEstimator):
 
 def _check_steps(compressor: Any, net: NeuralNet | None) -> None:
     """Let every step of ours refuse its parameters before the training they would waste."""
+    check_order(compressor)
     for step in steps_of(compressor):
         if isinstance(step, BaseCompressor):
             step._check(net)

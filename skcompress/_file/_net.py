@@ -48,6 +48,7 @@ from ._inventory import (
     tensors,
 )
 from ._plain import from_plain, to_plain
+from ._replay import changes, replay
 
 # Smaller tensors of one dtype are coded together: alone, each would need a table of its own.
 _POOLED = 4096
@@ -90,6 +91,8 @@ def net_to_header(
     }
     if cut := dense_shapes(net):
         header["dense_shapes"] = cut
+    if changed := changes(net):
+        header["changes"] = changed
     if hasattr(net, _LABELS):
         header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
     pools: dict[str, list[np.ndarray]] = {}
@@ -134,7 +137,9 @@ def net_from_header(
     check_same("the class of the net", header["class"], type(definition).__qualname__)
     check_same("the settings of the net", header["settings"], settings(definition))
     labels = from_plain(header["labels"], streams) if "labels" in header else None
-    net = _cut(_blank(header, definition, streams), header)
+    net = _blank(header, definition, streams)
+    replay(net, header.get("changes"), streams.left)
+    net = _cut(net, header)
     check_layers(dict(header["layers"]), layers(net), with_settings=same_torch)
     codes = {tuple(entry[0]): read_code_entry(entry) for entry in header["codes"]}
     specs = {tuple(names): [dtype, shape] for names, dtype, shape in header["tensors"]}

@@ -13,6 +13,7 @@ from ._sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_
 from ._seeding import seeded, training_threads
 from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
 from ._training import Progress, train
+from ._watching import check_unshared, first_rows, inputs_of, layer_name, with_layer_name
 
 __all__ = [
     "ExtraRows",
@@ -27,10 +28,14 @@ __all__ = [
     "check_teachable",
     "check_trainable",
     "check_unfitted_net",
+    "check_unshared",
     "copy_net",
     "fetch_trained",
+    "first_rows",
+    "inputs_of",
     "is_binary",
     "key_of",
+    "layer_name",
     "module_root",
     "net_digest",
     "net_identity",
@@ -44,4 +49,5 @@ __all__ = [
     "takes_sample_weight",
     "train",
     "training_threads",
+    "with_layer_name",
 ]

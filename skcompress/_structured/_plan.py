@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from skorch import NeuralNet
 from torch import nn
 
-from .._nets import module_root, replace_modules
+from .._nets import layer_name, module_root, replace_modules, with_layer_name
 from ..base import TrainedPlan
-from ..nn.graph import Graph, Kept, plain_copy
+from ..nn.graph import Graph, Kept, pack_kept, plain_copy, unpack_kept
 from ..nn.surgery import shrink, sizes
 
-# What is left of a parameter's name is the name of the layer.
-_WEIGHT = re.compile(r"\.(weight|in_proj_weight|q_proj_weight|weight_ih(_l\d+)?)$")
 _SHOWN = 10
-
-
-def layer_name(parameter: str) -> str:
-    """Return the layer, below the net, whose units a parameter makes."""
-    return "module." + _WEIGHT.sub("", parameter)
 
 
 def group_names(graph: Graph) -> list[str]:
@@ -84,13 +75,10 @@ class StructurePlan:
     ) -> None:
         self.structure = structure_of(module)
         self.sensitivity = [dict(row) for row in sensitivity]
-        kept = graph.kept(removed)
-        self._kept = {
-            name: [None if k is None else _to_bits(k) for k in axes] for name, axes in kept.items()
-        }
+        self._kept = pack_kept(graph.kept(removed))
         self.units: dict[str, tuple[int, int]] = {}
         self.removed: dict[str, list[int]] = {}
-        self.protected = [_with_layer(str(part), part.name) for part in graph.protected]
+        self.protected = [with_layer_name(str(part), part.name) for part in graph.protected]
         for part in graph.protected:
             self._count(part.name, part.n_units, part.n_units)
         gone = set(removed)
@@ -105,10 +93,7 @@ class StructurePlan:
 
     def kept(self) -> Kept:
         """Return what stays of each tensor of the module, see `skcompress.nn.surgery.shrink`."""
-        return {
-            name: [None if bits is None else _from_bits(bits) for bits in axes]
-            for name, axes in self._kept.items()
-        }
+        return unpack_kept(self._kept)
 
     def apply(self, net: NeuralNet) -> NeuralNet:
         """Remove the units from a net of ours."""
@@ -173,22 +158,6 @@ class GradualPlan(TrainedPlan):
 
     def __repr__(self) -> str:
         return "\n".join([super().__repr__(), *(repr(step) for step in self.steps)])
-
-
-def _with_layer(line: str, name: str) -> str:
-    return layer_name(name) + line.removeprefix(name)
-
-
-def _to_bits(kept: Sequence[int]) -> tuple[int, bytes]:
-    """One bit for each index up to the last one that is kept."""
-    mask = np.zeros(max(kept) + 1, dtype=bool)
-    mask[list(kept)] = True
-    return len(mask), np.packbits(mask).tobytes()
-
-
-def _from_bits(bits: tuple[int, bytes]) -> list[int]:
-    mask = np.unpackbits(np.frombuffer(bits[1], dtype=np.uint8), count=bits[0])
-    return [int(i) for i in np.flatnonzero(mask)]
 
 
 def _listed(indices: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""What a structured pruner takes from the rows: inputs to trace, gradients, activations."""
+"""What a structured pruner takes from the rows: gradients and activations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from .._nets import (
     copy_net,
+    first_rows,
     module_root,
     pack_sample_weight,
     predict_raw,
@@ -22,48 +22,10 @@ from .._nets import (
     split_rows,
 )
 from ..base import TrainingData
-from ..nn.graph import Graph, Inputs, plain_copy
+from ..nn.graph import Graph, plain_copy
 
-# Batch sizes that a net is traced and proven with.
-_BATCHES = (1, 2, 16)
 # More rows change the order of units little, and cost time in every candidate of a sweep.
 _MAX_ROWS = 1024
-
-
-def first_rows(X: Any, n: int) -> Any:
-    """Return the first rows of an array or of every array in a mapping."""
-    if isinstance(X, Mapping):
-        return {name: array[:n] for name, array in X.items()}
-    return X[:n]
-
-
-def check_unshared(net: NeuralNet) -> None:
-    """Refuse nets of which another part uses the module's parameters: it would go on doing so."""
-    parts: dict[str, Any] = {**module_root(net), "criterion": getattr(net, "criterion_", None)}
-    own = {id(p) for p in parts.pop("module").parameters()}
-    for name, part in parts.items():
-        if isinstance(part, nn.Module) and any(id(p) in own for p in part.parameters()):
-            raise ValueError(
-                f"StructuredPruner cannot prune a net whose {name!r} shares parameters with its "
-                "module: it would go on using those of before. Give it parameters of its own."
-            )
-
-
-def inputs_of(net: NeuralNet, data: TrainingData) -> list[Inputs]:
-    """Return what the net's module is called with for batches of several sizes, on the CPU."""
-    calls: list[Inputs] = []
-
-    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
-        with torch.inference_mode(False):
-            calls.append(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs)))
-
-    handle = module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        for n in sorted({min(n, len(data)) for n in _BATCHES}):
-            predict_raw(net, first_rows(data.X, n))
-    finally:
-        handle.remove()
-    return calls
 
 
 def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Iterator[Any]:

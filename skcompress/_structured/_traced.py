@@ -10,14 +10,13 @@ from skorch import NeuralNet
 from torch import nn
 
 from .._file import NotPlainError, measure_net
-from .._nets import copy_net, module_root, replace_modules, seeded
+from .._nets import check_unshared, copy_net, inputs_of, module_root, replace_modules, seeded
 from ..base import TrainingData
 from ..nn.graph import Graph, Inputs, copy_module, trace
 from ..nn.graph.proof import provable
 from ..nn.stats import count_macs, count_params
 from ..nn.surgery import shrink
 from ..nn.weights import resolve_ignored
-from ._rows import check_unshared, inputs_of
 
 
 @dataclass
@@ -70,8 +69,8 @@ class Traced:
 def trace_net(net: NeuralNet, data: TrainingData, ignored_layers: Sequence[str]) -> Traced:
     """Watch a net predict some of the rows, and prove what can go."""
     module = copy_module(module_root(net)["module"]).cpu()
-    check_unshared(net)
-    calls = inputs_of(net, data)
+    check_unshared(net, "StructuredPruner")
+    calls = inputs_of(net, data.X)
     ignored = resolve_ignored(module_root(net), ignored_layers)
     names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
     with seeded(0):

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from skcompress.nn.folding import UNCUT, uncut_sizes
 from skcompress.nn.graph import Graph, Kept, copy_module, plain_copy
 from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.layers import PackedWeight, is_coded, packed_weights
@@ -22,8 +23,6 @@ from skcompress.nn.quant import Codes
 __all__ = ["cut_to", "masked", "shapes_of", "shrink", "sizes", "uncut_shapes"]
 
 _Cut = Sequence[Sequence[int] | None]
-# On a layer: the sizes of its tensors before the first cut, which nothing else would tell a file.
-_UNCUT = "_uncut_sizes"
 
 
 def shrink(module: nn.Module, kept: Kept) -> nn.Module:
@@ -120,7 +119,7 @@ def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
     return {
         f"{path}.{name}" if path else name: list(shape)
         for path, layer in module.named_modules()
-        for name, shape in getattr(layer, _UNCUT, {}).items()
+        for name, shape in uncut_sizes(layer).items()
     }
 
 
@@ -270,10 +269,10 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
 
 def _note(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
     """Write down what the tensors of a layer were, unless an earlier cut has."""
-    now, known = sizes(layer), getattr(layer, _UNCUT, {})
+    now, known = sizes(layer), uncut_sizes(layer)
     changed = {name: tuple(shape) for name, shape in before.items() if shape != now[name]}
     if changed:
-        setattr(layer, _UNCUT, {**changed, **known})
+        setattr(layer, UNCUT, {**changed, **known})
 
 
 # --- what layers write down about their sizes ----------------------------------------------------

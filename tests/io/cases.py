@@ -15,7 +15,9 @@ from torch import nn
 from skcompress import (
     CompressedClassifier,
     CompressedRegressor,
+    DeadUnitRemover,
     FineTuner,
+    LowRankFactorizer,
     MagnitudePruner,
     Quantizer,
 )
@@ -74,6 +76,32 @@ class Small(nn.Sequential):
         super().__init__(
             *(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
         )
+
+
+class Normed(nn.Module):
+    """Layers without biases before norm layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.out = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10))
+
+    def forward(self, X):
+        return self.out(torch.relu(self.norm(self.conv(X))).mean((2, 3)))
+
+
+class Wide(nn.Module):
+    """Layers that are worth a factorization, with norm layers behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)
+        self.conv = nn.Conv2d(6, 12, 3, stride=2, padding=1, bias=False)
+        self.then, self.out = nn.BatchNorm2d(12), nn.Linear(12, 10)
+
+    def forward(self, X):
+        hidden = torch.relu(self.norm(self.first(X)))
+        return self.out(torch.relu(self.then(self.conv(hidden))).mean((2, 3)))
 
 
 class SiameseNet(type(make_classifier())):
@@ -228,6 +256,28 @@ CASES = {
     "pruned, tuned, 4 bits": (
         classifier(compressor=pruned(("tune", FineTuner(1)), ("codes", FOUR))),
         digits,
+    ),
+    "norm layers folded": (classifier(Normed, DeadUnitRemover()), images),
+    "norm layers folded, 4 bits": (
+        classifier(Normed, Pipeline([("fold", DeadUnitRemover()), ("codes", Quantizer(4))])),
+        images,
+    ),
+    "low rank": (classifier(compressor=LowRankFactorizer(5)), digits),
+    "low rank, pruned, tuned, 4 bits": (
+        classifier(
+            compressor=Pipeline(
+                [("thin", LowRankFactorizer(5)), *pruned(("tune", FineTuner(1))).steps, ("q", FOUR)]
+            )
+        ),
+        digits,
+    ),
+    "norm layers folded, then low rank": (
+        classifier(Wide, Pipeline([("fold", DeadUnitRemover()), ("thin", LowRankFactorizer(2))])),
+        images,
+    ),
+    "low rank, then norm layers folded": (
+        classifier(Wide, Pipeline([("thin", LowRankFactorizer(2)), ("fold", DeadUnitRemover())])),
+        images,
     ),
     "8 bits": (classifier(compressor=Quantizer(8)), digits),
     "2 bits, tuned": (

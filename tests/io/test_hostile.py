@@ -203,6 +203,22 @@ CHANGES = [
     (put(*NET, "tensors", 0, 2, [31]), "'module.hidden.bias'"),
     (put(*NET, "tensors", 0, 1, "float64"), "'module.hidden.bias'"),
     (put(*NET, "tensors", 0, 1, "object"), "'module.hidden.bias'"),
+    (put(*NET, "changes", 3), "cannot be loaded"),
+    (put(*NET, "changes", [["norm"]]), "cannot be loaded"),
+    (put(*NET, "changes", [[["norm"], "module.hidden"]]), "cannot be loaded"),
+    (put(*NET, "changes", [["norm", ["module.hidden"]]]), "cannot be loaded"),
+    (put(*NET, "changes", [["norm", "module.hidden"]]), "changes the layer 'module.hidden' by"),
+    (put(*NET, "changes", [["bias", "module.hidden"]]), "changes the layer 'module.hidden' by"),
+    (put(*NET, "changes", [["bias", "module.other"]]), "changes the layer 'module.other' by"),
+    (put(*NET, "changes", [["low_rank", "module.hidden"]]), "cannot be loaded"),
+    *(
+        (put(*NET, "changes", [["low_rank", "module.hidden", rank]]), "by 'low_rank'")
+        for rank in (0, -1, 33, 10**12, True, 1.0, "1", None, [1])
+    ),
+    (put(*NET, "changes", [["low_rank", "module.hidden", 2]]), "its layers"),
+    (put(*NET, "changes", [["low_rank", "module.hidden", 2]] * 2), "by 'low_rank'"),
+    (put(*NET, "changes", [["low_rank", "module.act", 1]]), "by 'low_rank'"),
+    (put(*NET, "changes", [["system", "module.hidden"]]), "by 'system'"),
     (put(*NET, "labels", {"a": "O", "s": [1], "v": [{}]}), "another kind"),
     (put(*NET, "labels", HUGE), "too much memory"),
     (put(*FACTS, "classes_", HUGE), "too much memory"),

@@ -6,7 +6,15 @@ finds them; what it cannot follow it protects, with the reason. Whether it was r
 matter of trust: `skcompress.nn.surgery` proves each removal.
 """
 
-from skcompress.nn.graph._groups import Graph, Group, Kept, Protected
+from skcompress.nn.graph._groups import (
+    Graph,
+    Group,
+    Kept,
+    PackedKept,
+    Protected,
+    pack_kept,
+    unpack_kept,
+)
 from skcompress.nn.graph._labels import AxisKey
 from skcompress.nn.graph._tracer import Inputs, TraceError, copy_module, plain_copy, trace
 
@@ -16,9 +24,12 @@ __all__ = [
     "Group",
     "Inputs",
     "Kept",
+    "PackedKept",
     "Protected",
     "TraceError",
     "copy_module",
+    "pack_kept",
     "plain_copy",
     "trace",
+    "unpack_kept",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +20,7 @@ from skcompress.nn.graph._calls import (
 from skcompress.nn.graph._labels import FIXED
 from skcompress.nn.graph._shadows import axis_labels
 
-__all__: list[str] = []
+__all__ = ["POOLS", "operands"]
 
 
 def _protect(call: Call, labels: Tensor | None, why: str) -> None:
@@ -50,7 +53,7 @@ def _add_bias(call: Call, rows: Tensor | None, name: str) -> Tensor | None:
 @rule("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot")
 def product(call: Call) -> None:
     """A product with a weight ends units and begins others; one of activations couples them."""
-    a, b = (call.args[n] for n in _operands(call))
+    a, b = (call.args[n] for n in operands(call.args))
     vector = b.dim() == 1 or a.dim() == 1
     weight = call.shadows.get(b)
     mirrored = call.shadows.get(a)
@@ -74,12 +77,13 @@ def product(call: Call) -> None:
     return call.put(labels)
 
 
-def _operands(call: Call) -> tuple[str, str]:
-    if "mat1" in call.args:
+def operands(args: Mapping[str, Any]) -> tuple[str, str]:
+    """Names of the two factors among the arguments of a product."""
+    if "mat1" in args:
         return "mat1", "mat2"
-    if "batch1" in call.args:
+    if "batch1" in args:
         return "batch1", "batch2"
-    other = next(n for n in ("mat2", "vec", "tensor") if n in call.args)
+    other = next(n for n in ("mat2", "vec", "tensor") if n in args)
     return "self", other
 
 
@@ -105,7 +109,8 @@ def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | 
     columns, rows = axis_labels(shadow, -2), axis_labels(shadow, -1)
     for labels in shadow.labels if shadow is not None else ():
         known = [v for v in (columns, rows) if v is not None]
-        if not any(bool(torch.isin(labels, v).all()) for v in known):
+        own = _unrepeated(labels)
+        if not any(bool(torch.isin(own, v).all()) for v in known):
             call.labels.protect(labels, f"it is used in {call.where} in another way than as a unit")
     if units is not None:
         units = merge_positions(call, units, -1, range(units.dim() - 1)).reshape(-1)
@@ -131,6 +136,14 @@ def _of_activations(call: Call, a: Tensor, b: Tensor) -> Tensor | None:
     for part in (left, right):
         call.labels.unify(part, whole.expand_as(part), f"{call.where} mixes it with what stays")
     return whole
+
+
+def _unrepeated(labels: Tensor) -> Tensor:
+    """Return labels once where they are repeated along an axis: a whole weight has many."""
+    for axis, (size, step) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
+        if step == 0 and size > 1:
+            labels = labels.narrow(axis, 0, 1)
+    return labels
 
 
 # --- layers -------------------------------------------------------------------------------------
@@ -227,7 +240,7 @@ def group_norm(call: Call) -> None:
     call.put(units, call.out[0])
 
 
-_POOLS = {
+POOLS = {
     **{f"avg_pool{n}d": n for n in (1, 2, 3)},
     **{f"max_pool{n}d_with_indices": n for n in (2, 3)},
     **{f"{p}adaptive_avg_pool{n}d": n for n in (1, 2, 3) for p in ("", "_")},
@@ -242,14 +255,14 @@ _POOLS = {
 }
 
 
-@rule(*_POOLS)
+@rule(*POOLS)
 def pool(call: Call) -> None:
     """Each channel by itself, over its positions."""
     units = call.single("input" if "input" in call.args else "self")
     if units is not None:
         name = call.func._overloadpacket.__name__
-        axes = [-1 - k for k in range(_POOLS[name])]
-        one = merge_positions(call, units, -1 - _POOLS[name], axes)
+        axes = [-1 - k for k in range(POOLS[name])]
+        one = merge_positions(call, units, -1 - POOLS[name], axes)
         call.put(one, call.out[0] if isinstance(call.out, tuple) else call.out)
 
 

@@ -248,12 +248,12 @@ class _Watch(TorchDispatchMode):
         if (
             func.is_view
             or name in _RESHAPED_IN_PLACE
-            or (not func._schema.is_mutable and _is_alias(args, out))
+            or (not func._schema.is_mutable and is_alias(args, out))
         ):
             return out  # its labels are those of the memory it looks at
         call = Call(
             func=func,
-            args=_bind(func, args, kwargs),
+            args=bind(func, args, kwargs),
             out=out,
             labels=self._labels,
             shadows=self._shadows,
@@ -288,12 +288,12 @@ def _rule_for(func: Any, name: str, call: Call) -> Rule:
     return found or protect_all
 
 
-def _bind(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+def bind(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     bound = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)}
     return {**bound, **kwargs}
 
 
-def _is_alias(args: Any, out: Any) -> bool:
+def is_alias(args: Any, out: Any) -> bool:
     if not isinstance(out, Tensor) or out.layout != torch.strided:
         return False
     storage = out.untyped_storage()._cdata

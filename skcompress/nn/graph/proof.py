@@ -19,8 +19,8 @@ demands that gradients reach the same parameters as before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,10 @@ from skcompress.nn.graph._groups import Graph
 from skcompress.nn.graph._tracer import Inputs, copy_module, plain_copy
 from skcompress.nn.surgery import masked, shrink
 
-__all__ = ["ProofError", "provable", "prove"]
+__all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
+
+Item = TypeVar("Item", bound=Hashable)
+
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
 
@@ -130,27 +133,106 @@ def provable(
         else [unit for unit in group.units if unit in removed]
         for n, group in enumerate(graph.groups)
     ]
-    admitted: list[int] = []
-    failed: dict[int, str] = {}
+    failed = admit(
+        range(len(graph.groups)),
+        lambda numbers: prove(module, graph, [u for n in numbers for u in samples[n]], calls),
+    )
+    return graph.protecting(
+        {n: f"without some of them the net fails ({why})" for n, why in failed.items()}
+    )
 
-    def admit(numbers: list[int]) -> None:
+
+def admit(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
+    """Find the items that cannot go together with those before them; return why.
+
+    Parameters
+    ----------
+    items : iterable
+        Most of them fit: few checks are made then.
+    check : callable
+        Gets a list of items; raises ProofError if they do not go together.
+
+    Examples
+    --------
+    >>> def check(numbers):
+    ...     if 3 in numbers:
+    ...         raise ProofError("there is a three")
+    >>> admit([1, 2, 3, 4], check)
+    {3: 'there is a three'}
+    """
+    admitted: list[Item] = []
+    failed: dict[Item, str] = {}
+
+    def try_all(items: list[Item]) -> None:
         try:
-            prove(
-                module, graph, [unit for n in (*admitted, *numbers) for unit in samples[n]], calls
-            )
+            check([*admitted, *items])
         except ProofError as error:
-            if len(numbers) == 1:
-                failed[numbers[0]] = f"without some of them the net fails ({error})"
+            if len(items) == 1:
+                failed[items[0]] = str(error)
                 return
-            half = len(numbers) // 2
-            admit(numbers[:half])
-            admit(numbers[half:])
+            half = len(items) // 2
+            try_all(items[:half])
+            try_all(items[half:])
         else:
-            admitted.extend(numbers)
+            admitted.extend(items)
 
-    if graph.groups:
-        admit(list(range(len(graph.groups))))
-    return graph.protecting(failed)
+    if items := list(items):
+        try_all(items)
+    return failed
+
+
+def prove_same(
+    module: nn.Module,
+    change: Callable[[nn.Module], nn.Module],
+    calls: Sequence[Inputs],
+    *,
+    in_double: bool = True,
+) -> None:
+    """Prove that a change of a module is none of what it computes.
+
+    In double precision within 1e-9 of the output's scale, and as the module is within 1e-5, of
+    the output's scale if that is more than 1.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    change : callable
+        Gets a module and returns the changed one. It may modify what it gets.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+    in_double : bool
+        Whether to compare in double precision at all. Not where the change holds numbers that
+        were rounded.
+
+    Raises
+    ------
+    ProofError
+        If the outputs differ, or the changed module does not run.
+
+    Examples
+    --------
+    >>> prove_same(nn.Linear(2, 1), lambda layer: layer, [((torch.ones(1, 2),), {})])
+    """
+    for dtype, tolerance, floor in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
+        dense = copy_module(module)
+        if dtype == torch.float64:
+            if not in_double:
+                continue
+            dense = dense.to(dtype)  # before codes are decoded: that would round
+        try:
+            expected = [_outputs(dense, call, dtype) for call in calls]
+        except Exception:
+            if dtype == torch.float32:
+                raise
+            continue
+        try:
+            changed = change(copy_module(dense))
+            got = [_outputs(changed, call, dtype) for call in calls]
+        except Exception as error:
+            raise ProofError(f"{type(error).__name__}: {error}") from error
+        for one, other in zip(got, expected, strict=True):
+            _check_same(one, other, tolerance, floor)
 
 
 def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[int]:
@@ -197,7 +279,7 @@ def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
         return module(*args, **kwargs)
 
 
-def _check_same(got: Any, expected: Any, tolerance: float) -> None:
+def _check_same(got: Any, expected: Any, tolerance: float, floor: float = 0.0) -> None:
     got_leaves, got_spec = tree_flatten(got)
     leaves, spec = tree_flatten(expected)
     if got_spec != spec:
@@ -219,7 +301,7 @@ def _check_same(got: Any, expected: Any, tolerance: float) -> None:
         if a.numel() == 0:
             continue
         error, scale = float((a - b).abs().max()), float(b.abs().max())
-        if not error <= tolerance * scale:
+        if not error <= tolerance * max(scale, floor):
             raise ProofError(f"its outputs are off by {error:.2g}, at a scale of {scale:.2g}")
 
 
