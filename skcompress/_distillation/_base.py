@@ -21,6 +21,7 @@ from .._net_estimator import (
     checked_weight,
     explained,
     kinds_of,
+    shapes_of_rows,
     start_fold,
     task_of,
     train_once,
@@ -32,7 +33,7 @@ from ._asking import Rows, fit_teacher
 from ._augmentation import check_augmentable
 from ._lesson import Plan, Taught, teach, teacher_seed
 from ._scores import Scores, held_out_rows, score_all, warn_of_one_hot, warn_of_worse_teacher
-from ._teachers import check_teacher, check_weights, gives_probabilities, is_frozen, is_net
+from ._teachers import check_teacher, check_weights, gives_probabilities, holds_frozen, is_net
 
 
 class BaseDistilled(NetMaker):
@@ -112,7 +113,7 @@ class BaseDistilled(NetMaker):
                 f"n_augment={self.n_augment!r}; set augment to 'noise', 'mixup', 'swap' or a "
                 "callable."
             )
-        if self.cv is not None and is_frozen(self.teacher):
+        if self.cv is not None and holds_frozen(self.teacher):
             raise ValueError(
                 f"The 'cv' parameter of {name} fits the teacher on parts of the rows, which a "
                 f"FrozenEstimator is not. Got cv={self.cv!r}; leave it None."
@@ -121,8 +122,19 @@ class BaseDistilled(NetMaker):
     def _check_unlabeled(self, X_unlabeled: Any, X: Any) -> Any:
         if X_unlabeled is None:
             return None
-        checked = check_X(self, X_unlabeled, self.dtype, reset=False)
-        return check_same_kind(checked, kinds_of(X))
+        try:
+            checked = check_X(self, X_unlabeled, self.dtype, reset=False)
+            checked = check_same_kind(checked, kinds_of(X))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_unlabeled: {error}") from error
+        ours, theirs = shapes_of_rows(X), shapes_of_rows(checked)
+        if ours != theirs:
+            raise ValueError(
+                f"X_unlabeled must have rows like those of X, of the shape {ours}. Got {theirs} "
+                "instead."
+            )
+        return checked
 
     @property
     def _has_extra(self) -> bool:
@@ -145,7 +157,7 @@ class BaseDistilled(NetMaker):
         untrained, output = try_out(net, X)
         targets = self._fit_targets(y, untrained or net, output)
         if self.alpha > 0 or self._has_extra or unlabeled is not None:
-            check_teachable(untrained or net, name)
+            check_teachable(untrained or net, name, classifies=self._classifies)
         if check is not None:
             check(untrained)
         check_weights(self.teacher, sample_weight, X, name)
@@ -168,7 +180,7 @@ class BaseDistilled(NetMaker):
         augment = self.augment if self._has_extra else None
         return Plan(
             teacher=self.teacher,
-            cv=self.cv,
+            cv=self.cv if self.cv is None or not _lists_splits(self.cv) else list(self.cv),
             augment=augment,
             n_augment=self.n_augment,
             unlabeled=unlabeled,
@@ -181,7 +193,7 @@ class BaseDistilled(NetMaker):
         self, fold: Fold, rows: Rows, plan: Plan, progress: Any
     ) -> tuple[Dense, dict[str, Any]]:
         """Train the student, and score what was left out of the training for that."""
-        if is_frozen(self.teacher):
+        if holds_frozen(self.teacher):
             _warn_of_frozen()
         temperature = self._temperature()
         train, held = split_rows(fold.net, fold.X, fold.y, fold.split_seed)
@@ -244,6 +256,10 @@ class BaseDistilled(NetMaker):
                 stacklevel=6,
             )
         return float(self.temperature)
+
+
+def _lists_splits(cv: Any) -> bool:
+    return not isinstance(cv, Integral) and not hasattr(cv, "split")
 
 
 def _warn_of_frozen() -> None:

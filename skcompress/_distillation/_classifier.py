@@ -48,8 +48,9 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         for all others, whose probabilities are no softmax.
     cv : int, splitter or iterable, default=None
         How to split the rows so that each is labelled by a teacher that has not seen
-        it; every row must be in one test part. None: one teacher labels the rows it
-        was fitted on. With `cv`, copies of a row are made of rows in its own part
+        it; every row must be in one test part. An iterable is of pairs (training rows,
+        test rows), numbers of rows of X. None: one teacher labels the rows it was fitted
+        on. With `cv`, copies of a row are made of rows in its own part
         and labelled by the same teacher, and other rows get the mean of all.
     augment : {"noise", "mixup", "swap"} or callable, default=None
         How to make new rows for the teacher to label. "noise": normal noise of 0.1
@@ -59,14 +60,15 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         given, drawing from the numpy.random.Generator only. Whole numbers (with
         ``dtype=None``) are left alone by noise and mixup.
     n_augment : int, default=0
-        How many copies of each row.
+        How many copies of each row; 0 is none, whatever `augment` is.
     control : bool, default=False
         Train the student a second time, with the same steps and the same new rows but
         on labels, and report its score. A net without `train_split` has no rows to
         score on: then a fifth of the rows is held out, and teacher, student and
         control are fitted once more on the others for that.
     keep_teacher : bool, default=False
-        Keep the fitted teacher as `teacher_`, in pickles too.
+        Keep the fitted teacher as `teacher_`, in pickles too. It is fitted once more for
+        that where its targets were in `memory`; with `cv` it is one of all rows.
     memory : None, str, path-like or joblib.Memory, default=None
         Where the teacher's targets and trained nets are kept, not the teacher. Of a
         joblib.Memory the location is used.

@@ -17,6 +17,8 @@ from ._asking import Rows
 
 _HELD_OUT = 0.2
 _CERTAIN = 0.995
+# Of fewer rows a standard error says nothing.
+_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def score_all(
 
 def warn_of_worse_teacher(scores: Scores) -> None:
     """Warn where the student is better than its teacher by more than two standard errors."""
-    if scores.lead > 2 * scores.lead_error:
+    if scores.n_held_out >= _ENOUGH and scores.lead > 2 * scores.lead_error:
         warnings.warn(
             f"The teacher is worse than its student: {scores.teacher:.3f} against "
             f"{scores.student:.3f} on {scores.n_held_out} rows that neither has seen. There is "
@@ -102,6 +104,8 @@ def warn_of_worse_teacher(scores: Scores) -> None:
 
 def warn_of_one_hot(targets: np.ndarray, y: np.ndarray, temperature: float) -> None:
     """Warn where the teacher's targets of its own training rows say no more than the labels."""
+    if targets.shape[1] == 1:  # one class: there is nothing to say
+        return
     powers = (targets / targets.max(axis=1, keepdims=True)) ** (1 / temperature)
     certain = float((powers[np.arange(len(y)), y] / powers.sum(axis=1)).mean())
     if certain > _CERTAIN:
