@@ -32,7 +32,15 @@ from .._store import Store
 from ._asking import Rows, fit_teacher
 from ._augmentation import check_augmentable
 from ._lesson import Plan, Taught, teach, teacher_seed
-from ._scores import Scores, held_out_rows, score_all, warn_of_one_hot, warn_of_worse_teacher
+from ._scores import (
+    HELD_OUT,
+    Scores,
+    held_out_rows,
+    score_all,
+    warn_of_no_scores,
+    warn_of_one_hot,
+    warn_of_worse_teacher,
+)
 from ._teachers import check_teacher, check_weights, gives_probabilities, holds_frozen, is_net
 
 
@@ -48,6 +56,7 @@ class BaseDistilled(NetMaker):
         "augment": [StrOptions({"noise", "mixup", "swap"}), callable, None],
         "n_augment": [Interval(Integral, 0, None, closed="left")],
         "control": ["boolean"],
+        "held_out": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "keep_teacher": ["boolean"],
         **NetMaker._parameter_constraints,
     }
@@ -66,6 +75,7 @@ class BaseDistilled(NetMaker):
         augment: Any = None,
         n_augment: int = 0,
         control: bool = False,
+        held_out: float | str = "auto",
         keep_teacher: bool = False,
         memory: Any = None,
         shape_params: dict[str, str] | None = None,
@@ -80,6 +90,7 @@ class BaseDistilled(NetMaker):
         self.augment = augment
         self.n_augment = n_augment
         self.control = control
+        self.held_out = held_out
         self.keep_teacher = keep_teacher
         self.memory = memory
         self.shape_params = shape_params
@@ -207,7 +218,7 @@ class BaseDistilled(NetMaker):
         if taught is not None and len(held):
             control = self._control(fold, taught) if self.control else None
             scores = score_all(rows.take(held), taught.targets[held], dense.net, control)
-        elif self.control:
+        elif taught is not None:
             scores = self._score_on_part(fold, rows, plan, temperature)
         warn_of_worse_teacher(scores)
         self.__dict__.pop("teacher_", None)  # of an earlier fit
@@ -230,8 +241,30 @@ class BaseDistilled(NetMaker):
         return train_once(fold, lesson=taught.control(), stage="control").net
 
     def _score_on_part(self, fold: Fold, rows: Rows, plan: Plan, temperature: float) -> Scores:
-        """Train all once more on four fifths of the rows, and score them on the last fifth."""
-        part, held = held_out_rows(rows, seed_from(plan.seed, "held out"))
+        """Train all once more on some of the rows, and score them on the others."""
+        part, held = held_out_rows(rows, self._share(fold.store), seed_from(plan.seed, "held out"))
+        if len(held) == 0:
+            return Scores(0)
+        try:
+            return self._score_parts(fold, rows, plan, temperature, part, held)
+        except (ValueError, RuntimeError) as error:
+            warn_of_no_scores(error, len(part))  # the student itself is trained by now
+            return Scores(0)
+
+    def _share(self, store: Store) -> float:
+        if not isinstance(self.held_out, str):
+            return float(self.held_out)
+        return HELD_OUT if self.control or store.location is None else 0.0
+
+    def _score_parts(
+        self,
+        fold: Fold,
+        rows: Rows,
+        plan: Plan,
+        temperature: float,
+        part: np.ndarray,
+        held: np.ndarray,
+    ) -> Scores:
         inner_rows = rows.take(part)
         inner = fold.with_rows(inner_rows.X, fold.y[part], inner_rows.sample_weight)
         taught = teach(plan, rows, part)
@@ -239,7 +272,7 @@ class BaseDistilled(NetMaker):
             taught.targets[part], taught.extra, taught.labels, taught.control_X, taught.trained
         )
         student = train_once(inner, lesson=own.lesson(self.alpha, temperature), stage="student").net
-        control = self._control(inner, own)
+        control = self._control(inner, own) if self.control else None
         return score_all(rows.take(held), taught.targets[held], student, control)
 
     def _temperature(self) -> float:
