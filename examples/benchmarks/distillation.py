@@ -278,8 +278,9 @@ def choose(pair, X, y, seed):
         np.arange(len(y)), test_size=0.25, stratify=stratify, random_state=seed
     )
     # One teacher for all candidates, that has not seen the rows they are compared on.
-    first = base(student, teacher, random_state=seed, keep_teacher=True, held_out=0)
-    fitted = first.set_params(student__max_epochs=1).fit(X[fit], y[fit]).teacher_
+    quick = clone(student).set_params(max_epochs=1)  # wanted is the teacher
+    first = base(quick, teacher, random_state=seed, keep_teacher=True, held_out=0)
+    fitted = first.fit(X[fit], y[fit]).teacher_
     frozen = [FrozenEstimator(f) for f in (fitted if isinstance(fitted, list) else [fitted])]
     scores = []
     for setting in CANDIDATES:
