@@ -199,8 +199,11 @@ def _cpu():
     return names[0] if names else platform.machine()
 
 
-def parse_arguments(description, fields):
-    """Read the command line: ``--quick``, ``--json FILE``; ``--help`` lists the fields."""
+def parse_arguments(description, fields, add_options=None):
+    """Read the command line: ``--quick``, ``--json FILE``; ``--help`` lists the fields.
+
+    `add_options` is called with the parser, where a benchmark has options of its own.
+    """
     width = max(map(len, fields))
     listed = "\n".join(f"  {name:{width}}  {meaning}" for name, meaning in fields.items())
     parser = argparse.ArgumentParser(
@@ -212,6 +215,8 @@ def parse_arguments(description, fields):
         "--quick", action="store_true", help="seconds instead of minutes: shows that it runs"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the records there")
+    if add_options is not None:
+        add_options(parser)
     return parser.parse_args()
 
 

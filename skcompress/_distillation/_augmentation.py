@@ -52,7 +52,7 @@ def make_copies(X: Any, augment: Any, n_augment: int, rng: np.random.Generator, 
     if augment == "mixup":
         return _mix(X, source, rng)
     if callable(augment):
-        made = _checked(augment(rows, rng), rows, caller)
+        made = _checked(_called(augment, rows, rng, caller), rows, caller)
     else:
         change = _add_noise if augment == "noise" else _swap_features
         made = _each(rows, lambda array, own: change(array, own, rng), X)
@@ -103,6 +103,14 @@ def _mix(X: Any, source: np.ndarray, rng: np.random.Generator) -> Copies:
     return Copies(_each(take_rows(X, source), mixed, X), source, partner, share)
 
 
+def _called(augment: Callable[..., Any], rows: Any, rng: Any, caller: str) -> Any:
+    try:
+        return augment(rows, rng)
+    except Exception as error:
+        error.add_note(f"Raised by the 'augment' function of {caller}, called as augment(X, rng).")
+        raise
+
+
 def _checked(made: Any, rows: Any, caller: str) -> Any:
     """Return what a user's function has made, if it looks like the rows it was given."""
     given, returned = ({"X": x} if not isinstance(x, Mapping) else x for x in (rows, made))
@@ -110,7 +118,7 @@ def _checked(made: Any, rows: Any, caller: str) -> Any:
     arrays = {name: np.asarray(returned[name]) for name in given} if same else {}
     for name, array in arrays.items():
         same = same and array.shape == given[name].shape
-    if not same or not all(np.isfinite(a).all() for a in arrays.values()):
+    if not same or not all(map(_is_finite, arrays.values())):
         shapes = {name: np.shape(array) for name, array in given.items()}
         got = {name: np.shape(array) for name, array in returned.items()}
         raise ValueError(
@@ -121,3 +129,7 @@ def _checked(made: Any, rows: Any, caller: str) -> Any:
         name: np.ascontiguousarray(array, dtype=given[name].dtype) for name, array in arrays.items()
     }
     return cast if isinstance(rows, Mapping) else cast["X"]
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biuf" and bool(np.isfinite(array).all())

@@ -21,6 +21,7 @@ from .._net_estimator import (
     checked_weight,
     explained,
     kinds_of,
+    shapes_of_rows,
     start_fold,
     task_of,
     train_once,
@@ -31,8 +32,16 @@ from .._store import Store
 from ._asking import Rows, fit_teacher
 from ._augmentation import check_augmentable
 from ._lesson import Plan, Taught, teach, teacher_seed
-from ._scores import Scores, held_out_rows, score_all, warn_of_one_hot, warn_of_worse_teacher
-from ._teachers import check_teacher, check_weights, gives_probabilities, is_frozen, is_net
+from ._scores import (
+    HELD_OUT,
+    Scores,
+    held_out_rows,
+    score_all,
+    warn_of_no_scores,
+    warn_of_one_hot,
+    warn_of_worse_teacher,
+)
+from ._teachers import check_teacher, check_weights, gives_probabilities, holds_frozen, is_net
 
 
 class BaseDistilled(NetMaker):
@@ -47,6 +56,7 @@ class BaseDistilled(NetMaker):
         "augment": [StrOptions({"noise", "mixup", "swap"}), callable, None],
         "n_augment": [Interval(Integral, 0, None, closed="left")],
         "control": ["boolean"],
+        "held_out": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "keep_teacher": ["boolean"],
         **NetMaker._parameter_constraints,
     }
@@ -65,6 +75,7 @@ class BaseDistilled(NetMaker):
         augment: Any = None,
         n_augment: int = 0,
         control: bool = False,
+        held_out: float | str = "auto",
         keep_teacher: bool = False,
         memory: Any = None,
         shape_params: dict[str, str] | None = None,
@@ -79,6 +90,7 @@ class BaseDistilled(NetMaker):
         self.augment = augment
         self.n_augment = n_augment
         self.control = control
+        self.held_out = held_out
         self.keep_teacher = keep_teacher
         self.memory = memory
         self.shape_params = shape_params
@@ -112,7 +124,7 @@ class BaseDistilled(NetMaker):
                 f"n_augment={self.n_augment!r}; set augment to 'noise', 'mixup', 'swap' or a "
                 "callable."
             )
-        if self.cv is not None and is_frozen(self.teacher):
+        if self.cv is not None and holds_frozen(self.teacher):
             raise ValueError(
                 f"The 'cv' parameter of {name} fits the teacher on parts of the rows, which a "
                 f"FrozenEstimator is not. Got cv={self.cv!r}; leave it None."
@@ -121,8 +133,19 @@ class BaseDistilled(NetMaker):
     def _check_unlabeled(self, X_unlabeled: Any, X: Any) -> Any:
         if X_unlabeled is None:
             return None
-        checked = check_X(self, X_unlabeled, self.dtype, reset=False)
-        return check_same_kind(checked, kinds_of(X))
+        try:
+            checked = check_X(self, X_unlabeled, self.dtype, reset=False)
+            checked = check_same_kind(checked, kinds_of(X))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_unlabeled: {error}") from error
+        ours, theirs = shapes_of_rows(X), shapes_of_rows(checked)
+        if ours != theirs:
+            raise ValueError(
+                f"X_unlabeled must have rows like those of X, of the shape {ours}. Got {theirs} "
+                "instead."
+            )
+        return checked
 
     @property
     def _has_extra(self) -> bool:
@@ -145,7 +168,7 @@ class BaseDistilled(NetMaker):
         untrained, output = try_out(net, X)
         targets = self._fit_targets(y, untrained or net, output)
         if self.alpha > 0 or self._has_extra or unlabeled is not None:
-            check_teachable(untrained or net, name)
+            check_teachable(untrained or net, name, classifies=self._classifies)
         if check is not None:
             check(untrained)
         check_weights(self.teacher, sample_weight, X, name)
@@ -168,7 +191,7 @@ class BaseDistilled(NetMaker):
         augment = self.augment if self._has_extra else None
         return Plan(
             teacher=self.teacher,
-            cv=self.cv,
+            cv=self.cv if self.cv is None or not _lists_splits(self.cv) else list(self.cv),
             augment=augment,
             n_augment=self.n_augment,
             unlabeled=unlabeled,
@@ -181,7 +204,7 @@ class BaseDistilled(NetMaker):
         self, fold: Fold, rows: Rows, plan: Plan, progress: Any
     ) -> tuple[Dense, dict[str, Any]]:
         """Train the student, and score what was left out of the training for that."""
-        if is_frozen(self.teacher):
+        if holds_frozen(self.teacher):
             _warn_of_frozen()
         temperature = self._temperature()
         train, held = split_rows(fold.net, fold.X, fold.y, fold.split_seed)
@@ -195,7 +218,7 @@ class BaseDistilled(NetMaker):
         if taught is not None and len(held):
             control = self._control(fold, taught) if self.control else None
             scores = score_all(rows.take(held), taught.targets[held], dense.net, control)
-        elif self.control:
+        elif taught is not None:
             scores = self._score_on_part(fold, rows, plan, temperature)
         warn_of_worse_teacher(scores)
         self.__dict__.pop("teacher_", None)  # of an earlier fit
@@ -218,8 +241,30 @@ class BaseDistilled(NetMaker):
         return train_once(fold, lesson=taught.control(), stage="control").net
 
     def _score_on_part(self, fold: Fold, rows: Rows, plan: Plan, temperature: float) -> Scores:
-        """Train all once more on four fifths of the rows, and score them on the last fifth."""
-        part, held = held_out_rows(rows, seed_from(plan.seed, "held out"))
+        """Train all once more on some of the rows, and score them on the others."""
+        part, held = held_out_rows(rows, self._share(fold.store), seed_from(plan.seed, "held out"))
+        if len(held) == 0:
+            return Scores(0)
+        try:
+            return self._score_parts(fold, rows, plan, temperature, part, held)
+        except (ValueError, RuntimeError) as error:
+            warn_of_no_scores(error, len(part))  # the student itself is trained by now
+            return Scores(0)
+
+    def _share(self, store: Store) -> float:
+        if not isinstance(self.held_out, str):
+            return float(self.held_out)
+        return HELD_OUT if self.control or store.location is None else 0.0
+
+    def _score_parts(
+        self,
+        fold: Fold,
+        rows: Rows,
+        plan: Plan,
+        temperature: float,
+        part: np.ndarray,
+        held: np.ndarray,
+    ) -> Scores:
         inner_rows = rows.take(part)
         inner = fold.with_rows(inner_rows.X, fold.y[part], inner_rows.sample_weight)
         taught = teach(plan, rows, part)
@@ -227,7 +272,7 @@ class BaseDistilled(NetMaker):
             taught.targets[part], taught.extra, taught.labels, taught.control_X, taught.trained
         )
         student = train_once(inner, lesson=own.lesson(self.alpha, temperature), stage="student").net
-        control = self._control(inner, own)
+        control = self._control(inner, own) if self.control else None
         return score_all(rows.take(held), taught.targets[held], student, control)
 
     def _temperature(self) -> float:
@@ -244,6 +289,10 @@ class BaseDistilled(NetMaker):
                 stacklevel=6,
             )
         return float(self.temperature)
+
+
+def _lists_splits(cv: Any) -> bool:
+    return not isinstance(cv, Integral) and not hasattr(cv, "split")
 
 
 def _warn_of_frozen() -> None:

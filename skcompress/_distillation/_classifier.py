@@ -48,8 +48,9 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         for all others, whose probabilities are no softmax.
     cv : int, splitter or iterable, default=None
         How to split the rows so that each is labelled by a teacher that has not seen
-        it; every row must be in one test part. None: one teacher labels the rows it
-        was fitted on. With `cv`, copies of a row are made of rows in its own part
+        it; every row must be in one test part. An iterable is of pairs (training rows,
+        test rows), numbers of rows of X. None: one teacher labels the rows it was fitted
+        on. With `cv`, copies of a row are made of rows in its own part
         and labelled by the same teacher, and other rows get the mean of all.
     augment : {"noise", "mixup", "swap"} or callable, default=None
         How to make new rows for the teacher to label. "noise": normal noise of 0.1
@@ -59,14 +60,19 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         given, drawing from the numpy.random.Generator only. Whole numbers (with
         ``dtype=None``) are left alone by noise and mixup.
     n_augment : int, default=0
-        How many copies of each row.
+        How many copies of each row; 0 is none, whatever `augment` is.
     control : bool, default=False
         Train the student a second time, with the same steps and the same new rows but
-        on labels, and report its score. A net without `train_split` has no rows to
-        score on: then a fifth of the rows is held out, and teacher, student and
-        control are fitted once more on the others for that.
+        on labels, and report its score.
+    held_out : float or "auto", default="auto"
+        Share of the rows in [0, 1) that is held out for the scores in the report if the
+        student's `train_split` keeps none. What predicts is fitted on all rows; for the
+        scores, teacher, student and control are fitted once more without these, so
+        that `fit` takes nearly twice as long. 0: no scores. "auto": 0.2, but 0 with
+        `memory` and no `control`, as in a sweep cross-validation gives the scores.
     keep_teacher : bool, default=False
-        Keep the fitted teacher as `teacher_`, in pickles too.
+        Keep the fitted teacher as `teacher_`, in pickles too. It is fitted once more for
+        that where its targets were in `memory`; with `cv` it is one of all rows.
     memory : None, str, path-like or joblib.Memory, default=None
         Where the teacher's targets and trained nets are kept, not the teacher. Of a
         joblib.Memory the location is used.
@@ -89,12 +95,13 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
     teacher_ : estimator or list of estimators
         The fitted teacher. Only with ``keep_teacher=True``.
     report_ : Bunch
-        ``teacher_score`` and ``student_score``: accuracy on the ``n_held_out`` rows that
-        the student's `train_split` keeps from both (None without such rows, unless
-        ``control=True``); ``control_score`` (None without control); ``temperature`` as
-        it was used; ``teacher_trained``, ``dense_trained`` (whether this fit trained
-        teacher and student; False: they were in `memory`, or not needed); and
-        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs``, ``nbytes`` with their
+        ``teacher_score`` and ``student_score``: accuracy on ``n_held_out`` rows that
+        are kept from both, by the student's `train_split` or else by `held_out`. They
+        are None where there are no such rows, and where the teacher has no say
+        (``alpha=0`` without new rows). ``control_score`` (None without control);
+        ``temperature`` as it was used; ``teacher_trained``, ``dense_trained`` (whether
+        this fit trained teacher and student; False: they were in `memory`, or not
+        needed); and ``n_params``, ``n_nonzero``, ``sparsity``, ``macs``, ``nbytes`` with their
         ``dense_`` twins and ``history`` as in the compressing estimators.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
@@ -118,7 +125,8 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
     first: teacher and new rows come from the others, and epochs are scored with the
     net's ordinary loss. So both scores in the report are of rows that none of them
     has trained on; early stopping may have looked at them. skorch's nets keep a
-    fifth by default, ``train_split=None`` trains on all rows.
+    fifth by default. ``train_split=None`` trains on all rows, and then the scores are
+    of a teacher and a student that saw fewer (see `held_out`), both a little worse.
 
     Teachers of scikit-learn get X as float32 with its column names, more than two
     axes flattened, and the labels as given; nets get class numbers. In a sweep with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ class Plan:
     Parameters
     ----------
     teacher, cv, augment, n_augment : object
-        Those parameters.
+        Those parameters; an iterable of splits as a list.
     unlabeled : array, dict of arrays or None
         Rows without labels, as the student takes them.
     store : Store
@@ -129,18 +130,50 @@ def _parts(plan: Plan, rows: Rows, train: np.ndarray) -> list[tuple[np.ndarray, 
     """Return pairs: rows that a teacher is fitted on, and rows that it labels."""
     if plan.cv is None:
         return [(train, train)]
+    if isinstance(plan.cv, list):  # of row numbers in X
+        splits = [
+            (_among(train, fit, rows, plan), _among(train, own, rows, plan)) for fit, own in plan.cv
+        ]
+    else:
+        splits = [(train[fit], train[own]) for fit, own in _split(plan, rows, train)]
+    told = np.concatenate([np.arange(0), *(own for _, own in splits)])
+    leaks = any(np.intersect1d(fit, own).size for fit, own in splits)
+    if leaks or not np.array_equal(np.sort(told), train):
+        raise ValueError(
+            f"The 'cv' parameter of {plan.caller} must put every row into one test part, and not "
+            f"into the training part beside it, as KFold and StratifiedKFold do. Got {plan.cv!r} "
+            "instead."
+        )
+    return [(fit, own) for fit, own in splits if len(own)]
+
+
+def _split(plan: Plan, rows: Rows, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     labels = rows.labels[train]
     cv = check_cv(plan.cv, labels, classifier=rows.classes is not None)
-    if hasattr(cv, "random_state") and cv.random_state is None and getattr(cv, "shuffle", False):
-        cv = type(cv)(cv.n_splits, shuffle=True, random_state=plan.seed)
+    if getattr(cv, "shuffle", False) and getattr(cv, "random_state", 0) is None:
+        cv = copy(cv)
+        cv.random_state = plan.seed
     first = next(iter(rows.X.values())) if isinstance(rows.X, dict) else rows.X
-    splits = [(train[fit], train[own]) for fit, own in cv.split(first[train], labels)]
-    if not np.array_equal(np.sort(np.concatenate([own for _, own in splits])), train):
-        raise ValueError(
-            f"The 'cv' parameter of {plan.caller} must put every row into one test part, as KFold "
-            f"and StratifiedKFold do. Got {plan.cv!r} instead."
+    try:
+        return list(cv.split(first[train], labels))
+    except (ValueError, TypeError) as error:
+        error.add_note(
+            f"Raised by the 'cv' parameter of {plan.caller}, {plan.cv!r}. fit takes no groups: "
+            "where rows belong together, give a list of (training rows, test rows) by number."
         )
-    return splits
+        raise
+
+
+def _among(train: np.ndarray, part: Any, rows: Rows, plan: Plan) -> np.ndarray:
+    """Return those rows of a part, given by number or as a mask, that are trained on."""
+    part = np.asarray(part)
+    part = np.flatnonzero(part) if part.dtype == bool else part.astype(np.int64)
+    if len(part) and not 0 <= part.min() <= part.max() < len(rows):
+        raise ValueError(
+            f"The 'cv' parameter of {plan.caller} names rows {part.min()} to {part.max()}, but X "
+            f"has {len(rows)} rows, numbered from 0."
+        )
+    return part[np.isin(part, train)]
 
 
 def _copies_of(plan: Plan, rows: Rows, own: np.ndarray, number: int) -> Copies | None:

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import train_test_split
 from skorch import NeuralNet
 
 from .._net_estimator import of_known_classes
 from .._nets import Predictor
 from ._asking import Rows
 
-_HELD_OUT = 0.2
+# Of the rows, where nobody says how many.
+HELD_OUT = 0.2
+# R^2 needs two.
+_FEWEST = 2
 _CERTAIN = 0.995
+# Of fewer rows a standard error says nothing.
+_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,35 @@ class Scores:
         return {**scores, "control_score": self.control, "n_held_out": self.n_held_out}
 
 
-def held_out_rows(rows: Rows, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers of four fifths of the rows and of the rest, by classes if possible."""
-    numbers = np.arange(len(rows))
-    options = {"test_size": _HELD_OUT, "random_state": seed % 2**32}
-    if rows.classes is not None:
-        try:
-            part, held = train_test_split(numbers, stratify=rows.y, **options)
-            return np.sort(part), np.sort(held)
-        except ValueError:  # a class with one row, or more classes than rows to hold out
-            pass
-    part, held = train_test_split(numbers, **options)
-    return np.sort(part), np.sort(held)
+def held_out_rows(rows: Rows, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows to train on and of those to score on.
+
+    Classes are held out in proportion, but one row of each stays with the others: a
+    class less is another task, which not every teacher can be fitted to. Rows that
+    weigh nothing would score nothing.
+
+    Parameters
+    ----------
+    rows : Rows
+        All rows.
+    share : float in [0, 1)
+        How many of them to hold out. It may be none where there are too few.
+    seed : int
+        Of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    if rows.sample_weight is not None:
+        order = order[rows.sample_weight[order] > 0]
+    groups = np.zeros(len(order)) if rows.classes is None else rows.y[order]
+    # Where a row stands in its class, from 0 to 1: the last of all classes are held out.
+    place = np.zeros(len(order))
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        place[own] = np.arange(len(own)) / len(own)
+    last = np.argsort(-place, kind="stable")[: round(share * len(rows))]
+    held = np.sort(order[last[place[last] > 0]])
+    held = held if len(held) >= _FEWEST else held[:0]
+    return np.setdiff1d(np.arange(len(rows)), held), held
 
 
 def score_all(
@@ -75,6 +96,8 @@ def score_all(
     student, control : skorch.NeuralNet
         Fitted; the control may be None.
     """
+    if rows.sample_weight is not None and not rows.sample_weight.any():
+        return Scores(0)
     score, gain = (_r2, _closeness) if rows.classes is None else (_accuracy, _hits)
     outputs = _outputs(student, rows)
     difference = gain(rows, outputs) - gain(rows, told)
@@ -88,9 +111,19 @@ def score_all(
     )
 
 
+def warn_of_no_scores(error: Exception, n_rows: int) -> None:
+    """Warn that the scores could not be had, which is no reason to lose the trained student."""
+    warnings.warn(
+        f"The report has no scores: teacher and student cannot be fitted to {n_rows} of the rows "
+        f"alone ({type(error).__name__}: {error!s:.200}). held_out=0 leaves the scores out.",
+        UserWarning,
+        stacklevel=8,
+    )
+
+
 def warn_of_worse_teacher(scores: Scores) -> None:
     """Warn where the student is better than its teacher by more than two standard errors."""
-    if scores.lead > 2 * scores.lead_error:
+    if scores.n_held_out >= _ENOUGH and scores.lead > 2 * scores.lead_error:
         warnings.warn(
             f"The teacher is worse than its student: {scores.teacher:.3f} against "
             f"{scores.student:.3f} on {scores.n_held_out} rows that neither has seen. There is "
@@ -102,6 +135,8 @@ def warn_of_worse_teacher(scores: Scores) -> None:
 
 def warn_of_one_hot(targets: np.ndarray, y: np.ndarray, temperature: float) -> None:
     """Warn where the teacher's targets of its own training rows say no more than the labels."""
+    if targets.shape[1] == 1:  # one class: there is nothing to say
+        return
     powers = (targets / targets.max(axis=1, keepdims=True)) ** (1 / temperature)
     certain = float((powers[np.arange(len(y)), y] / powers.sum(axis=1)).mean())
     if certain > _CERTAIN:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import is_classifier, is_regressor
+from sklearn.ensemble import StackingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from skorch import NeuralNet
 
@@ -26,6 +28,16 @@ def is_frozen(teacher: Any) -> bool:
     return all(isinstance(member, FrozenEstimator) for member in members_of(teacher))
 
 
+def holds_frozen(teacher: Any) -> bool:
+    """Whether a part of it, however deep, was fitted on rows that nobody knows."""
+    return any(isinstance(p, FrozenEstimator) for m in members_of(teacher) for p in _parts_of(m))
+
+
+def _parts_of(estimator: Any) -> list[Any]:
+    deep = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+    return [estimator, *deep.values()]
+
+
 def is_net(teacher: Any) -> bool:
     """Whether its probabilities are a softmax of a net's outputs, so that they can be softened."""
     return all(numbers_classes(m) or is_ours(m) for m in members_of(teacher))
@@ -33,10 +45,13 @@ def is_net(teacher: Any) -> bool:
 
 def gives_probabilities(teacher: Any) -> bool:
     """Whether its targets are probabilities as they are: no net, no softened scores."""
-    return any(
-        not is_net(member) and hasattr(inner_of(member), "predict_proba")
-        for member in members_of(teacher)
-    )
+    return any(not is_net(m) and _promises_probabilities(inner_of(m)) for m in members_of(teacher))
+
+
+def _promises_probabilities(teacher: Any) -> bool:
+    if isinstance(teacher, StackingClassifier) and teacher.final_estimator is None:
+        return True  # of a logistic regression, as which it is known once fitted
+    return hasattr(teacher, "predict_proba")
 
 
 def inner_of(teacher: Any) -> Any:
@@ -44,26 +59,29 @@ def inner_of(teacher: Any) -> Any:
     return teacher.estimator if isinstance(teacher, FrozenEstimator) else teacher
 
 
-def numbers_classes(teacher: Any) -> bool:
-    """Whether it is a skorch net, bare or behind steps, to which a label is an output's number."""
+def _last_of(teacher: Any) -> Any:
+    """Return what predicts in the end: behind the steps of a Pipeline, inside of a search."""
     teacher = inner_of(teacher)
     if isinstance(teacher, Pipeline):
-        return numbers_classes(teacher.steps[-1][1])
-    return isinstance(teacher, NeuralNet)
+        return _last_of(teacher.steps[-1][1])
+    if isinstance(teacher, GridSearchCV | RandomizedSearchCV):
+        return _last_of(teacher.estimator)
+    return teacher
+
+
+def numbers_classes(teacher: Any) -> bool:
+    """Whether a skorch net predicts in it, to which a label is an output's number."""
+    return isinstance(_last_of(teacher), NeuralNet)
 
 
 def is_ours(teacher: Any) -> bool:
-    """Whether it is an estimator of this package, bare or behind steps."""
-    teacher = inner_of(teacher)
-    if isinstance(teacher, Pipeline):
-        return is_ours(teacher.steps[-1][1])
-    return isinstance(teacher, BaseNetEstimator)
+    """Whether an estimator of this package predicts in it."""
+    return isinstance(_last_of(teacher), BaseNetEstimator)
 
 
 def holds_net(teacher: Any) -> bool:
     """Whether a net is trained somewhere inside, for which the global RNGs must be seeded."""
-    parts = [teacher, *teacher.get_params(deep=True).values()]
-    return any(isinstance(part, NeuralNet) for part in parts)
+    return any(isinstance(part, NeuralNet) for part in _parts_of(teacher))
 
 
 def check_teacher(teacher: Any, caller: str, *, classifies: bool) -> None:
@@ -94,12 +112,11 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
             check_is_fitted(inner)
     elif isinstance(inner, NeuralNet):
         check_unfitted_net(inner, caller, "teacher")
-    other = is_regressor(inner) if classifies else is_classifier(inner)
-    if other and not numbers_classes(inner):
+    if not numbers_classes(inner) and _kind_of(inner) not in (wanted, None):
         raise TypeError(
             f"The 'teacher' parameter of {caller} must be a {wanted}. Got {inner!r} instead."
         )
-    hard = getattr(inner, "voting", None) == "hard"
+    hard = getattr(_last_of(inner), "voting", None) == "hard"
     methods = ("predict_proba", "decision_function") if classifies else ("predict",)
     if hard or not any(hasattr(type(inner), method) for method in methods):
         remedy = "Use voting='soft'." if hard else "A student learns from more than labels."
@@ -107,6 +124,14 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
             f"The 'teacher' parameter of {caller} needs {' or '.join(methods)}. Got {inner!r} "
             f"instead. {remedy}"
         )
+
+
+def _kind_of(estimator: Any) -> str | None:
+    """Return what scikit-learn says it is: "classifier", "clusterer", ...; None: unknown."""
+    try:
+        return get_tags(estimator).estimator_type
+    except AttributeError:  # not derived from scikit-learn's base, and welcome if it can teach
+        return None
 
 
 def check_weights(teacher: Any, sample_weight: Any, X: Any, caller: str) -> None:

@@ -128,6 +128,13 @@ def kinds_of(X: Any) -> dict[str, Any]:
     return {name: array.dtype for name, array in arrays.items()}
 
 
+def shapes_of_rows(X: Any) -> Any:
+    """Return the shape that a row has; of a dict, that of each input by name."""
+    if isinstance(X, Mapping):
+        return {name: X[name].shape[1:] for name in sorted(X)}
+    return X.shape[1:]
+
+
 def size_of_rows(X: Any, param: str) -> int:
     """Return what ``"n_features"`` means for `shape_params`: the length of the second axis."""
     if isinstance(X, Mapping):

@@ -50,9 +50,29 @@ def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
         )
 
 
-def check_teachable(net: NeuralNet, caller: str) -> None:
-    """Refuse criteria for which a teacher's term is not defined, before any training."""
-    if _loss_kind(net) is None:
+def check_teachable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
+    """Refuse criteria for which a teacher's term is not defined, before any training.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The net to be taught.
+    caller : str
+        For messages.
+    classifies : bool or None
+        Whether targets are class numbers, or values; None: not known.
+    """
+    kind = _loss_kind(net)
+    # Whoever has a loss of their own may make values of class numbers in it.
+    own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
+    known = kind is not None and classifies is not None and not own_loss
+    if known and (kind != "values") != classifies:
+        wanted = "CrossEntropyLoss, for classes" if classifies else "MSELoss, for values"
+        raise ValueError(
+            f"{caller} needs a student with another criterion, such as {wanted}. Got "
+            f"{net.criterion!r}."
+        )
+    if kind is None:
         raise ValueError(
             f"{caller} with alpha > 0 needs a criterion with a teacher's term: CrossEntropyLoss, "
             "NLLLoss, BCEWithLogitsLoss, BCELoss, MSELoss, L1Loss, SmoothL1Loss or HuberLoss. Got "

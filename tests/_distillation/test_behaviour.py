@@ -60,9 +60,9 @@ def distilled(net=None, teacher=FOREST, **params):
 @pytest.fixture(scope="module")
 def fitted(digits):
     net = make_classifier(max_epochs=20, train_split=SPLIT)
-    clf = distilled(net, augment="mixup", n_augment=1, control=True)
-    with _quiet():  # this forest is in truth worse than its student, and a warning says so
-        return clf.fit(*digits)
+    # A better teacher than FOREST, which is worse than this student.
+    clf = distilled(net, KNeighborsClassifier(3), augment="mixup", n_augment=1, control=True)
+    return clf.fit(*digits)
 
 
 # The student is a net ---------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_the_student_is_a_plain_net(fitted, digits):
     assert type(fitted.net_) is NeuralNetClassifier
     np.testing.assert_array_equal(fitted.net_.predict(X), fitted.predict(X))
     content = pickle.dumps(fitted.net_)
-    assert b"Forest" not in content
+    assert b"Neighbors" not in content
     assert b"skcompress" not in content
     net = pickle.loads(content)
     np.testing.assert_array_equal(net.predict_proba(X), fitted.net_.predict_proba(X))
@@ -288,23 +288,18 @@ def test_the_report(fitted, digits):
     assert report.dense_trained is True
     assert report.n_held_out == 90
     for name in ("teacher_score", "student_score", "control_score"):
-        assert 0.6 < report[name] < 1
-
-
-def test_without_held_out_rows_there_are_no_scores(digits):
-    report = distilled().fit(*digits).report_
-    assert (report.teacher_score, report.student_score, report.n_held_out) == (None, None, 0)
-    assert report.control_score is None
+        assert 0.8 < report[name] < 1
 
 
 def test_a_control_holds_out_rows_where_the_net_keeps_none(digits):
     X, y = digits
-    plain = distilled(augment="mixup", n_augment=1).fit(X, y)
-    clf = distilled(augment="mixup", n_augment=1, control=True).fit(X, y)
+    net, teacher = make_classifier(max_epochs=20), KNeighborsClassifier(3)
+    plain = distilled(net, teacher, augment="mixup", n_augment=1).fit(X, y)
+    clf = distilled(net, teacher, augment="mixup", n_augment=1, control=True).fit(X, y)
     assert torch.equal(weights_of(plain), weights_of(clf))  # only for the report
     assert clf.report_.n_held_out == 72
     for name in ("teacher_score", "student_score", "control_score"):
-        assert 0.6 < clf.report_[name] < 1
+        assert 0.8 < clf.report_[name] <= 1
 
 
 class Fixed(ClassifierMixin, BaseEstimator):
@@ -623,8 +618,8 @@ def test_distilled_pruned_and_quantized(digits, tmp_path, split):
     assert [row["stage"] for row in report.history] == ["student"] * 20 + ["FineTuner"] * 3
     assert report.sparsity == pytest.approx(0.8, abs=0.02)
     assert report.nbytes < report.dense_nbytes / 3
-    assert report.n_held_out == (0 if split is None else 90)
-    assert (report.teacher_score is None) == (split is None)
+    assert report.n_held_out == (72 if split is None else 90)
+    assert 0.7 < report.teacher_score <= 1
     # The student is the dense net: the same as the distilling estimator's own.
     dense = clone(inner).set_params(random_state=0).fit(X, np.char.mod("d%d", y))
     uncompressed = CompressedClassifier(inner, random_state=0).fit(X, np.char.mod("d%d", y))
@@ -717,12 +712,11 @@ def test_modules_and_functions_defined_in_main(tmp_path):
 
             X, y = load_digits(return_X_y=True)
             X = (X / 16).astype("float32")
-            net = NeuralNetClassifier(
-                Net, criterion=torch.nn.CrossEntropyLoss, verbose=0, lr=0.5, train_split=None
+            params = dict(
+                criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam, verbose=0, lr=0.01
             )
-            wide = NeuralNetClassifier(
-                Net, module__n_hidden=40, criterion=torch.nn.CrossEntropyLoss, verbose=0, lr=0.5
-            )
+            net = NeuralNetClassifier(Net, train_split=None, max_epochs=15, **params)
+            wide = NeuralNetClassifier(Net, module__n_hidden=40, max_epochs=15, **params)
             options = dict(cv=3, n_jobs=2, return_estimator=True, error_score="raise")
             for teacher in (Teacher(7), wide, [wide, wide]):
                 clf = DistilledClassifier(
@@ -730,7 +724,7 @@ def test_modules_and_functions_defined_in_main(tmp_path):
                     keep_teacher=teacher is wide,
                 )
                 done = cross_validate(clf, X, y, **options)
-                assert done["test_score"].min() > 0.6, done
+                assert done["test_score"].min() > 0.8, done
                 again = cross_validate(clf, X, y, **options)
                 for one, two in zip(done["estimator"], again["estimator"]):
                     assert one.report_.teacher_trained and not two.report_.teacher_trained
@@ -741,7 +735,7 @@ def test_modules_and_functions_defined_in_main(tmp_path):
             wide.fit(X, y.astype("int64"))
             frozen = DistilledClassifier(net, [FrozenEstimator(wide)], random_state=0)
             inside = CompressedClassifier(frozen, MagnitudePruner(0.5), random_state=0)
-            assert cross_validate(inside, X, y, **options)["test_score"].min() > 0.6
+            assert cross_validate(inside, X, y, **options)["test_score"].min() > 0.7
             """
         )
     )

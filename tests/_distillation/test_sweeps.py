@@ -87,7 +87,7 @@ def scores_of(search):
 def uncached(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncached")
     (folder / "count").mkdir()
-    search = sweep(distilled(folder, memory=None), digits)
+    search = sweep(distilled(folder, memory=None, held_out=0), digits)
     assert fits(folder) == 12 * 3 + 1
     return search
 

@@ -76,7 +76,8 @@ def test_alpha_1_with_a_frozen_teacher_sees_no_labels(digits, split, augment):
 def test_alpha_1_of_a_regressor(diabetes):
     X, y = diabetes
     teacher = FrozenEstimator(RandomForestRegressor(10, random_state=0).fit(X, y.ravel()))
-    reg = DistilledRegressor(make_regressor(module__n_in=10), teacher, alpha=1, random_state=0)
+    params = {"alpha": 1, "held_out": 0, "random_state": 0}
+    reg = DistilledRegressor(make_regressor(module__n_in=10), teacher, **params)
     one, two = reg.fit(X, y).net_, reg.fit(X, -y).net_
     assert torch.equal(weights_of(one), weights_of(two))
 
