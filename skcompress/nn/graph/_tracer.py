@@ -71,7 +71,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     labels = Labels()
     seen = _Seen()
     for training in (True, False):
-        copied = plain_copy(module)  # again: a module may keep something of its training
+        copied = _copy_to_watch(module)  # again: a module may keep something of its training
         for call in calls:
             _trace_call(copied, call, training, labels, seen)
     plain = plain_copy(module)
@@ -119,6 +119,15 @@ def _decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
         layer._init_flat_weights()
 
 
+def _copy_to_watch(module: nn.Module) -> nn.Module:
+    try:
+        return plain_copy(module)
+    except Exception as error:  # torch cannot copy a sparse parameter, say
+        raise TraceError(
+            f"The net cannot be traced: copying it failed with {type(error).__name__}: {error}"
+        ) from error
+
+
 @dataclass
 class _Seen:
     """What the traces have come by."""
@@ -162,6 +171,9 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
     path: list[str] = []
     with decomposed(), ExitStack() as hooks:
         for name, layer in module.named_modules():
+            if isinstance(layer, torch.jit.ScriptModule):
+                _protect_compiled(layer, name, labels)
+                continue
             for handle in _path_hooks(layer, name, path):
                 hooks.callback(handle.remove)
         watch = _Watch(labels, shadows, path)
@@ -183,6 +195,13 @@ def _protect_everything(labels: Labels, why: str) -> None:
     for key in labels.ranges:
         span = labels.ranges[key]
         labels.protect(torch.arange(span.start, span.stop), why)
+
+
+def _protect_compiled(layer: nn.Module, name: str, labels: Labels) -> None:
+    """Protect the weights of a layer whose code is fixed together with them."""
+    for key, span in labels.ranges.items():
+        if key[0].startswith(f"{name}." if name else ""):
+            labels.protect(torch.arange(span.start, span.stop), "TorchScript has compiled it")
 
 
 def _path_hooks(layer: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
