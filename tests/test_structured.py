@@ -20,6 +20,8 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import seeded
+from skcompress._structured._rows import taylor_scores
+from skcompress.nn.graph import copy_module
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
 
@@ -32,6 +34,15 @@ class TwoLayers(nn.Module):
 
     def forward(self, X):
         return self.out(torch.relu(self.b(torch.relu(self.norm(self.a(X))))))
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(64, 16), nn.Linear(16, 24), nn.Linear(24, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(self.a(X)))))
 
 
 class Fixed(nn.Module):
@@ -103,9 +114,9 @@ class TestTargets:
         assert 0.4 < pruner.report_.macs / pruner.report_.dense_macs <= 0.5
 
     def test_a_fraction_is_of_the_dense_net(self, fitted, data):
-        half = StructuredPruner(0.5).fit_transform(fitted, data)
-        again = StructuredPruner(target_params=0.5).fit(half, data)
-        assert again.report_.n_params == StructuredPruner(0.0).fit(half, data).report_.n_params
+        small = StructuredPruner(0.6).fit_transform(fitted, data)
+        again = StructuredPruner(target_params=0.5).fit(small, data)
+        assert again.report_.n_params == StructuredPruner(0.0).fit(small, data).report_.n_params
 
     def test_a_threshold_is_in_units_of_a_weight(self, digits):
         net = make_classifier(max_epochs=1).fit(*digits)
@@ -157,6 +168,31 @@ class TestScores:
             for labels in (y, np.zeros_like(y))
         ]
         assert plans[0].removed != plans[1].removed
+
+    def test_taylor_is_a_mean_over_small_batches(self, digits, fitted):
+        X, y = digits[0][:96], digits[1][:96]
+        data = TrainingData(X, y)
+        graph = StructuredPruner(0.5)._traced(fitted, data).graph
+        scores = taylor_scores(fitted, data, graph)
+        assert graph.groups[1].name == "b.weight"
+        module, squares = copy_module(fitted.module_).eval(), 0
+        for rows in np.split(np.arange(96), 3):
+            module.zero_grad()
+            logits = module(torch.from_numpy(X[rows]))
+            nn.functional.cross_entropy(logits, torch.from_numpy(y[rows])).backward()
+            squares += (module.b.weight * module.b.weight.grad).sum(1).square() / 3
+        torch.testing.assert_close(scores[1], squares.detach().sqrt())
+
+    @pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "activation"])
+    def test_the_scale_of_a_layer_is_no_reason_to_empty_it(self, digits, importance):
+        net, data = make_classifier(Plain, max_epochs=3).fit(*digits), TrainingData(*digits)
+        before = StructuredPruner(0.7, importance=importance).fit(net, data).plan_
+        with torch.no_grad():  # of a net with ReLU: what it computes is the same
+            for p in net.module_.a.parameters():
+                p *= 2**-7
+            net.module_.b.weight *= 2**7
+        after = StructuredPruner(0.7, importance=importance).fit(net, data).plan_
+        assert after.removed == before.removed
 
     def test_random_follows_the_seed(self, fitted, data):
         plans = [

@@ -139,7 +139,9 @@ def print_zoo(records):
     """Print the counts, and what was not right."""
     print(f"{'the zoo':14}{'scope':8}" + "".join(f"{o:>17}" for o in OUTCOMES) + "  share pruned")
     for (library, scope), (counts, share) in summary(records).items():
-        print(f"{library:14}{scope:8}" + "".join(f"{n:17}" for n in counts.values()), f"{share:.1%}")
+        print(
+            f"{library:14}{scope:8}" + "".join(f"{n:17}" for n in counts.values()), f"{share:.1%}"
+        )
     for r in records:
         if r["outcome"] not in (RIGHT, LEFT) and r["scope"] == "layer":
             print(f"  {r['library']}, {r['net']}: {r['outcome']}: {r['why']:.90}")

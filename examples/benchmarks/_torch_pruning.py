@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 VERSION = "1.6.1"
-MISSING = (
-    f"torch-pruning {VERSION} is not there, so skcompress stands alone. To compare the two, install "
-    f"it beside the torch you have: pip install --no-deps torch-pruning=={VERSION}"
+NOT_THERE = (
+    f"torch-pruning is not installed, so skcompress stands alone. To compare the two: "
+    f"pip install --no-deps torch-pruning=={VERSION}"
 )
 
 
@@ -51,9 +51,7 @@ def prune_(tp, module, call, *, ratio, scope, importance, outputs_of):
     a hand-made layer keeps have to be set afterwards.
     """
     args, kwargs = call
-    heads = {
-        m: m.num_heads for m in module.modules() if isinstance(m, nn.MultiheadAttention)
-    }
+    heads = {m: m.num_heads for m in module.modules() if isinstance(m, nn.MultiheadAttention)}
     by_hand = [m for m in module.modules() if _is_attention(m)]
     for layer in by_hand:
         heads |= dict.fromkeys((layer.q, layer.k, layer.v), layer.heads)

@@ -197,7 +197,9 @@ def _reading_axes(layer, attr):
         return () if attr == "bias" else (1, 2)
     if isinstance(layer, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
         return () if "bias" in attr else (1,)
-    if isinstance(layer, nn.Embedding | nn.EmbeddingBag | nn.PReLU | nn.modules.batchnorm._NormBase):
+    if isinstance(
+        layer, nn.Embedding | nn.EmbeddingBag | nn.PReLU | nn.modules.batchnorm._NormBase
+    ):
         return ()
     return () if isinstance(layer, _STATISTICS) else None
 

@@ -32,10 +32,12 @@ from ..nn.stats import count_macs, count_params
 from ..nn.surgery import shrink
 from ..nn.weights import resolve_ignored
 from ._plan import GradualPlan, StructurePlan
-from ._rows import check_unshared, gradient_products, inputs_of, unit_activations
+from ._rows import check_unshared, inputs_of, taylor_scores, unit_activations
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
+# With these no group may be emptied for the scale of its scores; others compare as they are.
+_BALANCED = ("l1", "l2", "taylor", "activation")
 
 
 class StructuredPruner(BaseCompressor):
@@ -73,13 +75,18 @@ class StructuredPruner(BaseCompressor):
     target_macs : float or int, default=None
         The same for multiply-accumulates of one row.
     importance : str or callable, default="l2"
-        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (gradient of
-        the loss times weight, on the rows); "activation" (mean magnitude on the
+        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (what the loss
+        would change by, to first order: the weights of a unit times their gradients,
+        RMS over batches of up to 1024 rows); "activation" (mean magnitude on the
         rows); "random"; or a function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
         None of them is best for all nets: sweep it.
     scope : {"global", "layer"}, default="global"
-        Rank all units together, or in each group by itself.
+        Rank all units together, or in each group by itself. Together, "l1", "l2",
+        "taylor" and "activation" compare by the share of a unit in what is left of
+        its group, :math:`s_u^2 / \sum_{v: s_v \ge s_u} s_v^2` (Lee et al. 2021), so
+        that no layer is emptied for having smaller weights; a threshold, other
+        scores and those of a function are compared as they are.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
@@ -111,7 +118,8 @@ class StructuredPruner(BaseCompressor):
     Li et al. (2017), "Pruning Filters for Efficient ConvNets" (l1). Liu et al.
     (2017), "Learning Efficient Convolutional Networks through Network Slimming"
     (bn_scale). Molchanov et al. (2019), "Importance Estimation for Neural Network
-    Pruning" (taylor).
+    Pruning" (taylor). Lee et al. (2021), "Layer-Adaptive Sparsity for the
+    Magnitude-Based Pruning" (global scope).
 
     Examples
     --------
@@ -260,10 +268,11 @@ class StructuredPruner(BaseCompressor):
             reasons = "; ".join(map(str, traced.graph.protected)) or "it has no hidden units"
             raise ValueError(f"StructuredPruner cannot remove any unit of this net: {reasons}.")
         scores = self._scores(traced)
-        if kind == "pruning_ratio":
-            return choose_fraction(scores, target, **rules)
         if kind == "threshold":
             return choose_below(scores, target, **rules)
+        rules["balanced"] = self.importance in _BALANCED
+        if kind == "pruning_ratio":
+            return choose_fraction(scores, target, **rules)
 
         def size(fraction: float) -> int:
             return traced.size(kind, choose_fraction(scores, fraction, **rules))
@@ -280,8 +289,7 @@ class StructuredPruner(BaseCompressor):
     def _scores(self, traced: _Traced) -> list[Tensor]:
         plain, graph = plain_copy(traced.module), traced.graph
         if self.importance == "taylor":
-            products = gradient_products(traced.net, traced.data)
-            return weight_scores(unit_groups(plain, graph, products), "signed")
+            return taylor_scores(traced.net, traced.data, graph)
         if self.importance == "activation":
             return unit_activations(traced.net, traced.data, graph)
         if self.importance == "random":

@@ -13,11 +13,14 @@ from torch.utils._pytree import tree_map_only
 from .._nets import copy_net, module_root, predict_raw, replace_modules, seeded
 from ..base import TrainingData
 from ..nn.graph import Graph, Inputs, plain_copy
+from ..nn.importance_units import unit_sums
 
 # Batch sizes that a net is traced and proven with.
 _BATCHES = (1, 2, 16)
 # More rows change the order of units little, and cost time in every candidate of a sweep.
 _MAX_ROWS = 1024
+# Rows that a gradient is the mean of, at most.
+_BATCH = 32
 
 
 def first_rows(X: Any, n: int) -> Any:
@@ -56,25 +59,34 @@ def inputs_of(net: NeuralNet, data: TrainingData) -> list[Inputs]:
     return calls
 
 
-def gradient_products(net: NeuralNet, data: TrainingData) -> dict[str, Tensor]:
-    """Return gradient of the loss times weight, for each parameter of the module."""
+def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tensor]:
+    r"""Return, for each group, by how much the loss would change without each unit, to first order.
+
+    .. math:: \sqrt{\mathrm{mean}_b (\sum_w w \, \partial L_b / \partial w)^2}
+
+    over small batches b: of a trained net the gradient over all rows is about zero, and what is
+    left of it is noise.
+    """
     net = copy_net(net)
     net = replace_modules(net, {"module": plain_copy(module_root(net)["module"])})
+    net.batch_size = _BATCH if net.batch_size < 0 else min(net.batch_size, _BATCH)
     module = module_root(net)["module"]
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    X = first_rows(data.X, _MAX_ROWS)
-    dataset = net.get_dataset(X, data.y[:_MAX_ROWS])
+    dataset = net.get_dataset(first_rows(data.X, _MAX_ROWS), data.y[:_MAX_ROWS])
+    squares: list[list[Tensor]] = []
     with seeded(0, net.device), torch.enable_grad():
-        for batch in net.get_iterator(dataset, training=False):
-            Xi, yi = batch
-            loss = net.get_loss(net.infer(Xi), yi, X=Xi, training=False)
-            loss.backward()
-    return {
-        name: (p.detach() * (torch.zeros_like(p) if p.grad is None else p.grad)).cpu()
-        for name, p in module.named_parameters()
-    }
+        for Xi, yi in net.get_iterator(dataset, training=False):
+            module.zero_grad()
+            net.get_loss(net.infer(Xi), yi, X=Xi, training=False).backward()
+            products = {
+                name: (p.detach() * p.grad).cpu()
+                for name, p in module.named_parameters()
+                if p.grad is not None
+            }
+            squares.append([sums.square() for sums in unit_sums(graph, products)])
+    return [torch.stack(own).mean(0).sqrt() for own in zip(*squares, strict=True)]
 
 
 def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tensor]:
