@@ -20,7 +20,7 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import seeded
-from skcompress._structured._rows import taylor_scores
+from skcompress._structured._rows import taylor_scores, unit_activations
 from skcompress.nn.graph import copy_module
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
@@ -193,6 +193,21 @@ class TestScores:
             net.module_.b.weight *= 2**7
         after = StructuredPruner(0.7, importance=importance).fit(net, data).plan_
         assert after.removed == before.removed
+
+    def test_activation_is_about_what_varies(self, digits):
+        net, data = make_classifier(Plain, max_epochs=3).fit(*digits), TrainingData(*digits)
+        with torch.no_grad():
+            net.module_.a.weight[5], net.module_.a.bias[5] = 0.0, 100.0  # always the same
+        pruner = StructuredPruner(0.05, importance="activation").fit(net, data)
+        assert set(pruner.plan_.removed["module.a"]) >= {5}
+        layer = net.module_.a
+        with torch.no_grad():
+            hidden = torch.relu(layer(torch.from_numpy(data.X)))
+        expected = hidden.std(0, correction=0) * net.module_.b.weight.square().mean(0).sqrt()
+        graph = pruner._traced(net, data).graph
+        torch.testing.assert_close(
+            unit_activations(net, data, graph)[0], expected.detach(), rtol=1e-3, atol=1e-4
+        )
 
     def test_random_follows_the_seed(self, fitted, data):
         plans = [

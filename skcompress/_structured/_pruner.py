@@ -77,8 +77,9 @@ class StructuredPruner(BaseCompressor):
     importance : str or callable, default="l2"
         "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (what the loss
         would change by, to first order: the weights of a unit times their gradients,
-        RMS over batches of up to 1024 rows); "activation" (mean magnitude on the
-        rows); "random"; or a function that gets a
+        RMS over batches of up to 1024 rows); "activation" (how much what a unit hands
+        on varies with these rows, times the weights that read it); "random"; or a
+        function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
         None of them is best for all nets: sweep it.
     scope : {"global", "layer"}, default="global"
@@ -118,8 +119,9 @@ class StructuredPruner(BaseCompressor):
     Li et al. (2017), "Pruning Filters for Efficient ConvNets" (l1). Liu et al.
     (2017), "Learning Efficient Convolutional Networks through Network Slimming"
     (bn_scale). Molchanov et al. (2019), "Importance Estimation for Neural Network
-    Pruning" (taylor). Lee et al. (2021), "Layer-Adaptive Sparsity for the
-    Magnitude-Based Pruning" (global scope).
+    Pruning" (taylor). An et al. (2024), "Fluctuation-based Adaptive Structured
+    Pruning for Large Language Models" (activation). Lee et al. (2021),
+    "Layer-Adaptive Sparsity for the Magnitude-Based Pruning" (global scope).
 
     Examples
     --------

@@ -90,39 +90,58 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
 
 
 def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tensor]:
-    """Return, for each group, the mean magnitude of what each unit hands to its readers.
+    r"""Return, for each group, how much what each unit hands to its readers varies with the rows.
 
-    Measured where a Linear or convolution layer reads it; units that none of these reads stay.
+    .. math:: \sqrt{\mathrm{mean}_r \, \mathrm{var}(x_r) \, \mathrm{mean}(w_r^2)}
+
+    over the Linear and convolution layers r that read it as x with the weights w; units that none
+    of these reads stay. What does not vary could be said by a bias, however large it is.
     """
     net = copy_net(net)
     module = module_root(net)["module"]
-    sums: dict[str, list[Tensor]] = {}
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-            layer.register_forward_pre_hook(_measure(sums.setdefault(name, [])))
+    layers = {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+    }
+    seen: dict[str, list[Tensor]] = {}
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(_measure(seen.setdefault(name, [])))
     predict_raw(net, first_rows(data.X, _MAX_ROWS))  # the net is a copy: its hooks go with it
-    means = {name: torch.stack(parts).mean(0) for name, parts in sums.items() if parts}
-    return [_activations_of(graph, n, means) for n in range(len(graph.groups))]
+    variances = {name: _variance(parts) for name, parts in seen.items() if parts}
+    weights = {name: layer.weight.detach().cpu() for name, layer in layers.items()}
+    return [_activations_of(graph, n, variances, weights) for n in range(len(graph.groups))]
 
 
 def _measure(into: list[Tensor]) -> Any:
     def measure(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        x = args[0].detach().float().abs().cpu()
+        x = args[0].detach().cpu()
         if isinstance(layer, nn.modules.conv._ConvNd):
             x = x.movedim(-1 - len(layer.kernel_size), -1)
-        into.append(x.flatten(0, -2).mean(0) if x.dim() > 1 else x)
+        x = (x.flatten(0, -2) if x.dim() > 1 else x[None]).double()
+        into.append(torch.stack([torch.full_like(x[0], len(x)), x.sum(0), x.square().sum(0)]))
 
     return measure
 
 
-def _activations_of(graph: Graph, number: int, means: Mapping[str, Tensor]) -> Tensor:
+def _variance(parts: list[Tensor]) -> Tensor:
+    """Variance from the number, sum and sum of squares of each batch."""
+    n, total, squares = torch.stack(parts).sum(0)
+    return (squares / n - (total / n).square()).clamp_min(0.0).float()
+
+
+def _activations_of(
+    graph: Graph, number: int, variances: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> Tensor:
     group = graph.groups[number]
     found: dict[int, list[Tensor]] = {}
     for name, axis in group.consumers:
         layer, _, attr = name.rpartition(".")
         places = graph.axes[name, axis]
-        if attr == "weight" and layer in means and len(means[layer]) == len(places):
-            for unit, mean in zip(places, means[layer], strict=True):
-                found.setdefault(unit, []).append(mean)
+        if attr == "weight" and layer in variances and len(variances[layer]) == len(places):
+            read = weights[layer].movedim(axis, 0).flatten(1).float().square().mean(1)
+            for unit, value in zip(places, variances[layer] * read, strict=True):
+                found.setdefault(unit, []).append(value)
     stays = torch.tensor(torch.inf)
-    return torch.stack([torch.stack(found[u]).mean() if u in found else stays for u in group.units])
+    scores = [torch.stack(found[u]).mean().sqrt() if u in found else stays for u in group.units]
+    return torch.stack(scores)
