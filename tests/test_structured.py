@@ -20,7 +20,12 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import seeded
-from skcompress._structured._rows import taylor_scores, unit_activations
+from skcompress._structured._rows import (
+    inputs_of,
+    some_rows,
+    taylor_scores,
+    unit_activations,
+)
 from skcompress.nn.graph import copy_module
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import Attention, Convolution, Recurrent, TwoInputs, make_classifier
@@ -480,3 +485,82 @@ def test_a_sweep_inside_a_pipeline(digits):
     net = search.best_estimator_.net_
     assert net.module_.hidden.out_features == 32 - round(32 * ratio)
     assert search.best_estimator_.report_.macs == net.module_.hidden.out_features * 74
+
+
+def test_rows_come_from_all_over_the_data():
+    """Rows are often sorted by class, and a branch is known as far as the rows take it."""
+    X, y = np.arange(90.0).reshape(30, 3), np.repeat([0, 1, 2], 10)
+    rows, labels = some_rows(TrainingData(X, y), 3)
+    assert labels.tolist() == [0, 1, 2]
+    assert rows.tolist() == X[[0, 10, 20]].tolist()
+    rows, labels = some_rows(TrainingData({"a": X, "b": y}, y), 40)
+    assert len(rows["a"]) == len(rows["b"]) == len(labels) == 30
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.out = nn.Linear(64, 12), nn.Linear(12, 10)
+        self.register_buffer("n_calls", torch.zeros(()))
+
+    def forward(self, X):
+        self.n_calls += 1
+        return self.out(torch.relu(self.a(X)))
+
+
+def test_inputs_are_noted_on_a_copy(digits):
+    net, data = make_classifier(Counting, max_epochs=1).fit(*digits), TrainingData(*digits)
+    before = net.module_.n_calls.clone()
+    assert [len(args[0]) for args, _ in inputs_of(net, data)] == [1, 2, 16]
+    assert torch.equal(net.module_.n_calls, before)
+
+
+class OnePerBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.out = nn.Linear(64, 12), nn.Linear(12, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.a(X)).view(360, 12))
+
+
+def test_a_net_that_predicts_batches_of_one_size_only(digits):
+    net = make_classifier(OnePerBatch, batch_size=-1, max_epochs=1).fit(*digits)
+    with pytest.raises(ValueError, match="failed on one of 1 rows with RuntimeError: shape"):
+        StructuredPruner(0.5).fit(net, TrainingData(*digits))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8, sparse=True)
+        self.a, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.a(self.embed(X).mean(1))))
+
+
+class ByRow(Plain):
+    def forward(self, X):
+        return torch.vmap(super().forward)(X)
+
+
+class ComplexInside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(64, 12, dtype=torch.cfloat)
+        self.out = nn.Linear(12, 10, dtype=torch.cfloat)
+
+    def forward(self, X):
+        return self.out(torch.tanh(self.a(X.to(self.a.weight.dtype)))).real
+
+
+@pytest.mark.parametrize("module", [Tokens, ByRow, ComplexInside])
+def test_scores_of_unusual_nets(digits, module):
+    X, y = digits
+    if module is Tokens:
+        X, y = np.random.default_rng(0).integers(0, 20, (40, 5)), np.arange(40) % 3
+    net = make_classifier(module, optimizer=torch.optim.SGD, max_epochs=1).fit(X, y)
+    for importance in ("taylor", "activation", "l2"):
+        pruner = StructuredPruner(0.25, importance=importance).fit(net, TrainingData(X, y))
+        assert (pruner.report_.n_params < pruner.report_.dense_n_params) or module is ByRow

@@ -23,11 +23,12 @@ _MAX_ROWS = 1024
 _BATCH = 32
 
 
-def first_rows(X: Any, n: int) -> Any:
-    """Return the first rows of an array or of every array in a mapping."""
-    if isinstance(X, Mapping):
-        return {name: array[:n] for name, array in X.items()}
-    return X[:n]
+def some_rows(data: TrainingData, n: int) -> tuple[Any, Any]:
+    """Return up to n rows from all over the data, which may be sorted by class."""
+    every = slice(None, None, max(1, len(data) // n))
+    if isinstance(data.X, Mapping):
+        return {name: array[every][:n] for name, array in data.X.items()}, data.y[every][:n]
+    return data.X[every][:n], data.y[every][:n]
 
 
 def check_unshared(net: NeuralNet) -> None:
@@ -45,17 +46,21 @@ def check_unshared(net: NeuralNet) -> None:
 def inputs_of(net: NeuralNet, data: TrainingData) -> list[Inputs]:
     """Return what the net's module is called with for batches of several sizes, on the CPU."""
     calls: list[Inputs] = []
+    net = copy_net(net)  # a forward may change the module even when it only predicts
 
     def note(module: nn.Module, args: Any, kwargs: Any) -> None:
         with torch.inference_mode(False):
             calls.append(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs)))
 
-    handle = module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        for n in sorted({min(n, len(data)) for n in _BATCHES}):
-            predict_raw(net, first_rows(data.X, n))
-    finally:
-        handle.remove()
+    module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
+    for n in sorted({min(n, len(data)) for n in _BATCHES}):
+        try:
+            predict_raw(net, some_rows(data, n)[0])
+        except Exception as error:
+            raise ValueError(
+                f"StructuredPruner watches the net predict batches of several sizes, and it failed "
+                f"on one of {n} rows with {type(error).__name__}: {error}"
+            ) from error
     return calls
 
 
@@ -73,15 +78,15 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     module = module_root(net)["module"]
     module.eval()
     for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    dataset = net.get_dataset(first_rows(data.X, _MAX_ROWS), data.y[:_MAX_ROWS])
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    dataset = net.get_dataset(*some_rows(data, _MAX_ROWS))
     squares: list[list[Tensor]] = []
     with seeded(0, net.device), torch.enable_grad():
         for Xi, yi in net.get_iterator(dataset, training=False):
             module.zero_grad()
             net.get_loss(net.infer(Xi), yi, X=Xi, training=False).backward()
             products = {
-                name: (p.detach() * p.grad).cpu()
+                name: (p.detach() * p.grad.to_dense().conj()).real.cpu()
                 for name, p in module.named_parameters()
                 if p.grad is not None
             }
@@ -107,7 +112,7 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
     seen: dict[str, list[Tensor]] = {}
     for name, layer in layers.items():
         layer.register_forward_pre_hook(_measure(seen.setdefault(name, [])))
-    predict_raw(net, first_rows(data.X, _MAX_ROWS))  # the net is a copy: its hooks go with it
+    predict_raw(net, some_rows(data, _MAX_ROWS)[0])  # the net is a copy: its hooks go with it
     variances = {name: _variance(parts) for name, parts in seen.items() if parts}
     weights = {name: layer.weight.detach().cpu() for name, layer in layers.items()}
     return [_activations_of(graph, n, variances, weights) for n in range(len(graph.groups))]
@@ -115,7 +120,10 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
 
 def _measure(into: list[Tensor]) -> Any:
     def measure(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if torch._C._functorch.is_functorch_wrapped_tensor(args[0]):
+            return  # one row of a vmap, which cannot be kept
         x = args[0].detach().cpu()
+        x = x.abs() if x.is_complex() else x
         if isinstance(layer, nn.modules.conv._ConvNd):
             x = x.movedim(-1 - len(layer.kernel_size), -1)
         x = (x.flatten(0, -2) if x.dim() > 1 else x[None]).double()
@@ -139,7 +147,7 @@ def _activations_of(
         layer, _, attr = name.rpartition(".")
         places = graph.axes[name, axis]
         if attr == "weight" and layer in variances and len(variances[layer]) == len(places):
-            read = weights[layer].movedim(axis, 0).flatten(1).float().square().mean(1)
+            read = weights[layer].movedim(axis, 0).flatten(1).abs().float().square().mean(1)
             for unit, value in zip(places, variances[layer] * read, strict=True):
                 found.setdefault(unit, []).append(value)
     stays = torch.tensor(torch.inf)

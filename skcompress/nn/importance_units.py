@@ -76,7 +76,10 @@ def unit_groups(module: nn.Module, graph: Graph) -> list[UnitGroup]:
     >>> group.name, group.n_units, group.weights[0].shape
     ('0.weight', 3, torch.Size([4]))
     """
-    tensors = {name: p.detach() for name, p in module.named_parameters()}
+    tensors = {
+        name: p.detach().abs() if p.is_complex() else p.detach()
+        for name, p in module.named_parameters()
+    }
     return [_unit_group(group, graph, tensors) for group in graph.groups]
 
 

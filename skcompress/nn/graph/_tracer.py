@@ -167,13 +167,10 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         shadows.add_parameter(name, tensor)
     for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     path: list[str] = []
     with decomposed(), ExitStack() as hooks:
         for name, layer in module.named_modules():
-            if isinstance(layer, torch.jit.ScriptModule):
-                _protect_compiled(layer, name, labels)
-                continue
             for handle in _path_hooks(layer, name, path):
                 hooks.callback(handle.remove)
         watch = _Watch(labels, shadows, path)
@@ -195,13 +192,6 @@ def _protect_everything(labels: Labels, why: str) -> None:
     for key in labels.ranges:
         span = labels.ranges[key]
         labels.protect(torch.arange(span.start, span.stop), why)
-
-
-def _protect_compiled(layer: nn.Module, name: str, labels: Labels) -> None:
-    """Protect the weights of a layer whose code is fixed together with them."""
-    for key, span in labels.ranges.items():
-        if key[0].startswith(f"{name}." if name else ""):
-            labels.protect(torch.arange(span.start, span.stop), "TorchScript has compiled it")
 
 
 def _path_hooks(layer: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
