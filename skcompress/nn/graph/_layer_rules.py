@@ -14,7 +14,7 @@ from skcompress.nn.graph._calls import (
     rule,
     varies,
 )
-from skcompress.nn.graph._labels import FIXED
+from skcompress.nn.graph._labels import FIXED, without_repeats
 from skcompress.nn.graph._shadows import axis_labels
 
 __all__: list[str] = []
@@ -105,7 +105,8 @@ def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | 
     columns, rows = axis_labels(shadow, -2), axis_labels(shadow, -1)
     for labels in shadow.labels if shadow is not None else ():
         known = [v for v in (columns, rows) if v is not None]
-        if not any(bool(torch.isin(labels, v).all()) for v in known):
+        [distinct] = without_repeats(labels)
+        if not any(bool(torch.isin(distinct, v).all()) for v in known):
             call.labels.protect(labels, f"it is used in {call.where} in another way than as a unit")
     if units is not None:
         units = merge_positions(call, units, -1, range(units.dim() - 1)).reshape(-1)
