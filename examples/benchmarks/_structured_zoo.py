@@ -1,7 +1,9 @@
 """Every architecture of tests/nn/zoo pruned by half, by skcompress and by torch-pruning."""
 
+import signal
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import _torch_pruning
@@ -15,6 +17,8 @@ from skcompress.nn.graph.proof import ProofError, provable, prove
 from skcompress.nn.importance_units import choose_fraction, unit_groups, weight_scores
 
 RATIO = 0.5
+# What takes longer has crashed.
+SECONDS = 60
 # What each is shown of a net: batches of these sizes. torch-pruning takes one, the second.
 SHOWN = (1, 2, 9)
 
@@ -45,7 +49,8 @@ def _record(library, scope, name, case, prune):
     dense = case.module()
     pruned, share, compared = None, 0.0, None
     try:
-        pruned = prune(case.module(), case)
+        with _at_most(SECONDS):
+            pruned = prune(case.module(), case)
     except (TraceError, ProofError) as error:
         outcome, why = REFUSED, str(error)
     except Exception as error:
@@ -64,6 +69,22 @@ def _record(library, scope, name, case, prune):
         "compared": compared,
         "share_pruned": share,
     }
+
+
+@contextmanager
+def _at_most(seconds):
+    """Raise TimeoutError if it takes longer: torch-pruning goes round in circles on one net."""
+
+    def stop(*_):
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def ours(module, case, scope):

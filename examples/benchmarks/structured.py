@@ -14,7 +14,7 @@ right             smaller; runs at batch sizes it was traced with and at others,
                   told (weights outside of torch's layers), the rest has to do: see `compared`
 left as it was    nothing was removed, no error
 refused           an error of the library's own that says why
-crashed           any other error
+crashed           any other error, or not done after a minute
 other statistics  right but for a LayerNorm or the like, which now normalizes fewer units
 other outputs     runs and trains, and its outputs are those of no such net
 does not run      an error at one of the batch sizes, other shapes, or parameters out of reach
@@ -138,6 +138,7 @@ def main():
         cases = zoo.load_zoo(8 if quick else None)
         records = list(zoo.zoo_records(tp, cases))
     zoo.print_zoo(records)
+    print(flush=True)
     nets = {"MLP 784-512-512-10": images.NETS["MLP 784-512-512-10"]} if quick else images.NETS
     records += accuracy(tp, size, nets)
     blocks = {"n_blocks": 3, "seconds": 0.005} if quick else {"n_blocks": 60, "seconds": 0.05}
