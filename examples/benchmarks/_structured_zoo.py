@@ -18,7 +18,7 @@ from skcompress.nn.importance_units import choose_fraction, unit_groups, weight_
 
 RATIO = 0.5
 # What takes longer has crashed.
-SECONDS = 60
+SECONDS = 20
 # What each is shown of a net: batches of these sizes. torch-pruning takes one, the second.
 SHOWN = (1, 2, 9)
 

@@ -146,6 +146,8 @@ def without_readers(dense, pruned, reference):
     """
     before = dict(dense.named_parameters())
     for name, parameter in pruned.named_parameters():
+        if name not in before:
+            raise ValueError(f"it has a parameter {name} of its own")
         old = before[name]
         if parameter.shape == old.shape:
             continue

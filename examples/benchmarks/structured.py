@@ -14,7 +14,7 @@ right             smaller; runs at batch sizes it was traced with and at others,
                   told (weights outside of torch's layers), the rest has to do: see `compared`
 left as it was    nothing was removed, no error
 refused           an error of the library's own that says why
-crashed           any other error, or not done after a minute
+crashed           any other error, or not done after 20 seconds
 other statistics  right but for a LayerNorm or the like, which now normalizes fewer units
 other outputs     runs and trains, and its outputs are those of no such net
 does not run      an error at one of the batch sizes, other shapes, or parameters out of reach
