@@ -19,10 +19,13 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import seeded
+from skcompress._nets import inputs_of, rows_of, seeded, some_rows
+from skcompress._structured._rows import taylor_scores, unit_activations
+from skcompress._structured._traced import trace_net
 from skcompress.io import load, save
 from skcompress.metrics import compression_scoring
 from skcompress.model_selection import SmallestWithinDrop
+from skcompress.nn.graph import copy_module
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import MLP, Attention, Convolution, Recurrent, TwoInputs, make_classifier
 
@@ -35,6 +38,15 @@ class TwoLayers(nn.Module):
 
     def forward(self, X):
         return self.out(torch.relu(self.b(torch.relu(self.norm(self.a(X))))))
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(64, 16), nn.Linear(16, 24), nn.Linear(24, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(self.a(X)))))
 
 
 class Fixed(nn.Module):
@@ -152,9 +164,9 @@ class TestTargets:
             StructuredPruner(target_nbytes=0.5).fit(odd, TrainingData(data.X, data.y))
 
     def test_a_fraction_is_of_the_dense_net(self, fitted, data):
-        half = StructuredPruner(0.5).fit_transform(fitted, data)
-        again = StructuredPruner(target_params=0.5).fit(half, data)
-        assert again.report_.n_params == StructuredPruner(0.0).fit(half, data).report_.n_params
+        small = StructuredPruner(0.6).fit_transform(fitted, data)
+        again = StructuredPruner(target_params=0.5).fit(small, data)
+        assert again.report_.n_params == StructuredPruner(0.0).fit(small, data).report_.n_params
 
     def test_a_threshold_is_in_units_of_a_weight(self, digits):
         net = make_classifier(max_epochs=1).fit(*digits)
@@ -206,6 +218,46 @@ class TestScores:
             for labels in (y, np.zeros_like(y))
         ]
         assert plans[0].removed != plans[1].removed
+
+    def test_taylor_is_a_mean_over_small_batches(self, digits, fitted):
+        X, y = digits[0][:96], digits[1][:96]
+        data = TrainingData(X, y)
+        graph = trace_net(fitted, data, ()).graph
+        scores = taylor_scores(fitted, data, graph)
+        assert graph.groups[1].name == "b.weight"
+        module, squares = copy_module(fitted.module_).eval(), 0
+        for rows in np.split(np.arange(96), 3):
+            module.zero_grad()
+            logits = module(torch.from_numpy(X[rows]))
+            nn.functional.cross_entropy(logits, torch.from_numpy(y[rows])).backward()
+            squares += (module.b.weight * module.b.weight.grad).sum(1).square() / 3
+        torch.testing.assert_close(scores[1], squares.detach().sqrt())
+
+    @pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "activation"])
+    def test_the_scale_of_a_layer_is_no_reason_to_empty_it(self, digits, importance):
+        net, data = make_classifier(Plain, max_epochs=3).fit(*digits), TrainingData(*digits)
+        before = StructuredPruner(0.7, importance=importance).fit(net, data).plan_
+        with torch.no_grad():  # of a net with ReLU: what it computes is the same
+            for p in net.module_.a.parameters():
+                p *= 2**-7
+            net.module_.b.weight *= 2**7
+        after = StructuredPruner(0.7, importance=importance).fit(net, data).plan_
+        assert after.removed == before.removed
+
+    def test_activation_is_about_what_varies(self, digits):
+        net, data = make_classifier(Plain, max_epochs=3).fit(*digits), TrainingData(*digits)
+        with torch.no_grad():
+            net.module_.a.weight[5], net.module_.a.bias[5] = 0.0, 100.0  # always the same
+        pruner = StructuredPruner(0.05, importance="activation").fit(net, data)
+        assert set(pruner.plan_.removed["module.a"]) >= {5}
+        layer = net.module_.a
+        with torch.no_grad():
+            hidden = torch.relu(layer(torch.from_numpy(data.X)))
+        expected = hidden.std(0, correction=0) * net.module_.b.weight.square().mean(0).sqrt()
+        graph = trace_net(net, data, ()).graph
+        torch.testing.assert_close(
+            unit_activations(net, data, graph)[0], expected.detach(), rtol=1e-3, atol=1e-4
+        )
 
     def test_random_follows_the_seed(self, fitted, data):
         plans = [
@@ -531,3 +583,83 @@ def test_a_sweep_with_sizes_in_workers_and_a_cache(digits, tmp_path):
         np.testing.assert_array_equal(
             alone.cv_results_[f"mean_test_{name}"], results[f"mean_test_{name}"]
         )
+
+
+def test_rows_come_from_all_over_the_data():
+    """Rows are often sorted by class, and a branch is known as far as the rows take it."""
+    X, y = np.arange(90.0).reshape(30, 3), np.repeat([0, 1, 2], 10)
+    assert y[some_rows(X, 3)].tolist() == [0, 1, 2]
+    assert rows_of(X, some_rows(X, 3)).tolist() == X[[0, 10, 20]].tolist()
+    assert len(y[some_rows(X, 7)]) == 7
+    both = {"a": X, "b": y}
+    rows = rows_of(both, some_rows(both, 40))
+    assert len(rows["a"]) == len(rows["b"]) == 30
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.out = nn.Linear(64, 12), nn.Linear(12, 10)
+        self.register_buffer("n_calls", torch.zeros(()))
+
+    def forward(self, X):
+        self.n_calls += 1
+        return self.out(torch.relu(self.a(X)))
+
+
+def test_inputs_are_noted_on_a_copy(digits):
+    net, data = make_classifier(Counting, max_epochs=1).fit(*digits), TrainingData(*digits)
+    before = net.module_.n_calls.clone()
+    assert [len(args[0]) for args, _ in inputs_of(net, data.X, "it")] == [1, 2, 16]
+    assert torch.equal(net.module_.n_calls, before)
+
+
+class OnePerBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.out = nn.Linear(64, 12), nn.Linear(12, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.a(X)).view(360, 12))
+
+
+def test_a_net_that_predicts_batches_of_one_size_only(digits):
+    net = make_classifier(OnePerBatch, batch_size=-1, max_epochs=1).fit(*digits)
+    with pytest.raises(ValueError, match="failed on one of 1 rows with RuntimeError: shape"):
+        StructuredPruner(0.5).fit(net, TrainingData(*digits))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8, sparse=True)
+        self.a, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.a(self.embed(X).mean(1))))
+
+
+class ByRow(Plain):
+    def forward(self, X):
+        return torch.vmap(super().forward)(X)
+
+
+class ComplexInside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(64, 12, dtype=torch.cfloat)
+        self.out = nn.Linear(12, 10, dtype=torch.cfloat)
+
+    def forward(self, X):
+        return self.out(torch.tanh(self.a(X.to(self.a.weight.dtype)))).real
+
+
+@pytest.mark.parametrize("module", [Tokens, ByRow, ComplexInside])
+def test_scores_of_unusual_nets(digits, module):
+    X, y = digits
+    if module is Tokens:
+        X, y = np.random.default_rng(0).integers(0, 20, (40, 5)), np.arange(40) % 3
+    net = make_classifier(module, optimizer=torch.optim.SGD, max_epochs=1).fit(X, y)
+    for importance in ("taylor", "activation", "l2"):
+        pruner = StructuredPruner(0.25, importance=importance).fit(net, TrainingData(X, y))
+        assert (pruner.report_.n_params < pruner.report_.dense_n_params) or module is ByRow

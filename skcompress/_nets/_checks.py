@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 from torch import nn
@@ -127,6 +128,18 @@ def _check_module(name: str, module: nn.Module, caller: str) -> None:
         raise ValueError(
             f"{caller} cannot change the compiled module {name!r}. Fit the net with compile=False."
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"{caller} cannot change {name!r}, which TorchScript has compiled. Build the net "
+            "without torch.jit."
+        )
+    for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        fine = (torch.strided, torch.sparse_coo) if key in module._buffers else (torch.strided,)
+        if tensor is not None and tensor.layout not in fine:
+            raise ValueError(
+                f"{caller} got a net whose {key!r} in {name!r} is stored as {tensor.layout}, which "
+                "torch cannot copy with a module. Make it dense: tensor.to_dense()."
+            )
     masked = [key for key in module._parameters if key.endswith("_orig")]
     if any(key[: -len("_orig")] + "_mask" in module._buffers for key in masked):
         raise ValueError(

@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ._copying import module_root
+from ._copying import copy_net, module_root
 from ._predicting import predict_raw
 
 # Batch sizes that a net is watched with.
@@ -30,11 +30,18 @@ def with_layer_name(line: str, parameter: str) -> str:
     return layer_name(parameter) + line.removeprefix(parameter)
 
 
-def first_rows(X: Any, n: int) -> Any:
-    """Return the first rows of an array or of every array in a mapping."""
+def some_rows(X: Any, n: int) -> slice:
+    """Return which are up to n rows from all over the data, which may be sorted by class."""
+    n_rows = len(next(iter(X.values())) if isinstance(X, Mapping) else X)
+    step = max(1, n_rows // n)
+    return slice(0, min(n, n_rows) * step, step)
+
+
+def rows_of(X: Any, rows: Any) -> Any:
+    """Return some rows of an array or of every array in a mapping."""
     if isinstance(X, Mapping):
-        return {name: array[:n] for name, array in X.items()}
-    return X[:n]
+        return {name: array[rows] for name, array in X.items()}
+    return X[rows]
 
 
 def check_unshared(net: NeuralNet, caller: str) -> None:
@@ -49,7 +56,7 @@ def check_unshared(net: NeuralNet, caller: str) -> None:
             )
 
 
-def inputs_of(net: NeuralNet, X: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+def inputs_of(net: NeuralNet, X: Any, caller: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Return what the net's module is called with for batches of several sizes, on the CPU."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
@@ -57,11 +64,15 @@ def inputs_of(net: NeuralNet, X: Any) -> list[tuple[tuple[Any, ...], dict[str, A
         with torch.inference_mode(False):
             calls.append(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs)))
 
+    net = copy_net(net)  # a forward may change the module even when it only predicts
+    module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
     n_rows = len(next(iter(X.values())) if isinstance(X, Mapping) else X)
-    handle = module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        for n in sorted({min(n, n_rows) for n in _BATCHES}):
-            predict_raw(net, first_rows(X, n))
-    finally:
-        handle.remove()
+    for n in sorted({min(n, n_rows) for n in _BATCHES}):
+        try:
+            predict_raw(net, rows_of(X, some_rows(X, n)))
+        except Exception as error:
+            raise ValueError(
+                f"{caller} watches the net predict batches of several sizes, and it failed "
+                f"on one of {n} rows with {type(error).__name__}: {error}"
+            ) from error
     return calls

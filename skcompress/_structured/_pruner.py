@@ -28,11 +28,13 @@ from ..nn.importance_units import (
 )
 from ._plan import GradualPlan, StructurePlan
 from ._ranking import Ranking, rank_by_scan
-from ._rows import gradient_products, unit_activations
+from ._rows import taylor_scores, unit_activations
 from ._traced import Traced, trace_net
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
+# With these no group may be emptied for the scale of its scores; others compare as they are.
+_BALANCED = ("l1", "l2", "taylor", "activation")
 
 
 class StructuredPruner(BaseCompressor):
@@ -75,15 +77,21 @@ class StructuredPruner(BaseCompressor):
         counted as such, so steps behind it make the file smaller still; what an
         estimator adds, such as its classes, is not counted (some hundred bytes).
     importance : str or callable, default="l2"
-        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (gradient of
-        the loss times weight, on the rows); "activation" (mean magnitude on the
-        rows); "random"; or a function that gets a
+        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (what the loss
+        would change by, to first order: the weights of a unit times their gradients,
+        RMS over batches of up to 1024 rows); "activation" (how much what a unit hands
+        on varies with these rows, times the weights that read it); "random"; or a
+        function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
         None of them is best for all nets: sweep it.
     scope : {"global", "layer", "sensitivity"}, default="global"
         Rank all units together, or in each group by itself. Or decide by a scan how
         many go of each group: the loss on up to 512 of the rows is looked at while
-        only units of this group are missing. See the notes.
+        only units of this group are missing. See the notes. Together,
+        "l1", "l2", "taylor" and "activation" compare by the share of a unit in what is
+        left of its group, :math:`s_u^2 / \sum_{v: s_v \ge s_u} s_v^2` (Lee et al. 2021),
+        so that no layer is emptied for having smaller weights; a threshold, other
+        scores and those of a function are compared as they are.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
@@ -139,7 +147,9 @@ class StructuredPruner(BaseCompressor):
     Li et al. (2017), "Pruning Filters for Efficient ConvNets" (l1). Liu et al.
     (2017), "Learning Efficient Convolutional Networks through Network Slimming"
     (bn_scale). Molchanov et al. (2019), "Importance Estimation for Neural Network
-    Pruning" (taylor).
+    Pruning" (taylor). An et al. (2024), "Fluctuation-based Adaptive Structured
+    Pruning for Large Language Models" (activation). Lee et al. (2021),
+    "Layer-Adaptive Sparsity for the Magnitude-Based Pruning" (global scope).
 
     Examples
     --------
@@ -306,14 +316,13 @@ class StructuredPruner(BaseCompressor):
     def _ranking(self, traced: Traced, kind: str) -> Ranking:
         scores = self._scores(traced)
         if self.scope != "sensitivity":
-            return Ranking(scores, self.scope)
+            return Ranking(scores, self.scope, balanced=self.importance in _BALANCED)
         return rank_by_scan(traced, kind, scores, self.min_units, lambda: self._seed(traced.data))
 
     def _scores(self, traced: Traced) -> list[Tensor]:
         plain, graph = plain_copy(traced.module), traced.graph
         if self.importance == "taylor":
-            products = gradient_products(traced.net, traced.data)
-            return weight_scores(unit_groups(plain, graph, products), "signed")
+            return taylor_scores(traced.net, traced.data, graph)
         if self.importance == "activation":
             return unit_activations(traced.net, traced.data, graph)
         if self.importance == "random":

@@ -37,12 +37,15 @@ class Ranking:
         For each group which unit a number is for; None: the units in their order.
     sensitivity : list of dict
         The trials of a scan, if there was one.
+    balanced : bool
+        Whether groups compete by shares, see `share_of_what_is_left`.
     """
 
     scores: list[Tensor]
     scope: str
     places: list[list[int]] | None = None
     sensitivity: tuple[dict[str, Any], ...] = ()
+    balanced: bool = False
 
     def below(self, threshold: float | str, **rules: Any) -> list[list[int]]:
         """Choose the units with a smaller score."""
@@ -50,7 +53,8 @@ class Ranking:
 
     def fraction(self, fraction: float, **rules: Any) -> list[list[int]]:
         """Choose a fraction of the units."""
-        chosen = choose_fraction(self.scores, fraction, scope=self.scope, **rules)
+        rules = {"scope": self.scope, "balanced": self.balanced, **rules}
+        chosen = choose_fraction(self.scores, fraction, **rules)
         if self.places is None:
             return chosen
         both = zip(chosen, self.places, strict=True)

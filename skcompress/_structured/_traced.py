@@ -70,7 +70,7 @@ def trace_net(net: NeuralNet, data: TrainingData, ignored_layers: Sequence[str])
     """Watch a net predict some of the rows, and prove what can go."""
     module = copy_module(module_root(net)["module"]).cpu()
     check_unshared(net, "StructuredPruner")
-    calls = inputs_of(net, data.X)
+    calls = inputs_of(net, data.X, "StructuredPruner")
     ignored = resolve_ignored(module_root(net), ignored_layers)
     names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
     with seeded(0):

@@ -16,8 +16,10 @@ __all__ = [
     "choose_below",
     "choose_fraction",
     "parse_threshold",
+    "share_of_what_is_left",
     "smallest_enough",
     "unit_groups",
+    "unit_sums",
     "weight_scores",
 ]
 
@@ -56,9 +58,7 @@ class UnitGroup:
         return len(self.weights)
 
 
-def unit_groups(
-    module: nn.Module, graph: Graph, values: Mapping[str, Tensor] | None = None
-) -> list[UnitGroup]:
+def unit_groups(module: nn.Module, graph: Graph) -> list[UnitGroup]:
     """Collect what makes each unit.
 
     Parameters
@@ -67,8 +67,6 @@ def unit_groups(
         Plain, see `skcompress.nn.graph.plain_copy`.
     graph : Graph
         Of the module.
-    values : mapping of str to torch.Tensor, optional
-        Take these instead of the weights, such as gradients times weights.
 
     Examples
     --------
@@ -78,15 +76,15 @@ def unit_groups(
     >>> group.name, group.n_units, group.weights[0].shape
     ('0.weight', 3, torch.Size([4]))
     """
-    tensors = {name: p.detach() for name, p in module.named_parameters()}
-    made = tensors if values is None else dict(values)
-    return [_unit_group(group, graph, made, tensors) for group in graph.groups]
+    tensors = {
+        name: p.detach().abs() if p.is_complex() else p.detach()
+        for name, p in module.named_parameters()
+    }
+    return [_unit_group(group, graph, tensors) for group in graph.groups]
 
 
-def _unit_group(
-    group: Group, graph: Graph, made: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> UnitGroup:
-    rows = _by_unit(group.producers, graph, made)
+def _unit_group(group: Group, graph: Graph, tensors: Mapping[str, Tensor]) -> UnitGroup:
+    rows = _by_unit(group.producers, graph, tensors)
     scales = _by_unit(group.scales, graph, tensors)
     means = [scales[u].abs().mean() if u in scales else torch.tensor(1.0) for u in group.units]
     weights = tuple(rows[unit] for unit in group.units)
@@ -107,6 +105,51 @@ def _by_unit(
     return {unit: torch.cat(own) for unit, own in parts.items()}
 
 
+def unit_sums(graph: Graph, values: Mapping[str, Tensor]) -> list[Tensor]:
+    """Sum, for each group and unit, values given for the weights that make the units.
+
+    Examples
+    --------
+    >>> from skcompress.nn.graph import trace
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> graph = trace(net, [((torch.zeros(1, 4),), {})])
+    >>> unit_sums(graph, {"0.weight": torch.ones(3, 4)})
+    [tensor([4., 4., 4.])]
+    """
+    sums = torch.zeros(1 + max(map(max, graph.axes.values()), default=0))
+    for name, axis in dict.fromkeys(key for group in graph.groups for key in group.producers):
+        if name in values:
+            own = values[name].float().movedim(axis, 0).reshape(values[name].shape[axis], -1)
+            sums.index_add_(0, torch.tensor(graph.axes[name, axis]), own.sum(1))
+    return [sums[list(group.units)] for group in graph.groups]
+
+
+def share_of_what_is_left(scores: Tensor) -> Tensor:
+    r"""Make the scores of one group comparable with those of others, the order as it was.
+
+    .. math:: \frac{s_u^2}{\sum_{v: s_v \ge s_u} s_v^2},
+
+    the share of a unit in what would be left of its group if all lesser ones went before it:
+    1 for the best. Weights of a layer are the smaller the more inputs it has, so plain scores
+    empty whole layers; with these no group ends before all others are as poor.
+
+    References
+    ----------
+    Lee et al. (2021), "Layer-Adaptive Sparsity for the Magnitude-Based Pruning", for weights.
+
+    Examples
+    --------
+    >>> share_of_what_is_left(torch.tensor([1.0, 3.0, 2.0, torch.inf]))
+    tensor([0.0714, 1.0000, 0.3077,    inf])
+    """
+    order = scores.argsort(stable=True)
+    squares = scores[order].double().square()
+    finite = squares.isfinite()
+    left = torch.where(finite, squares, 0.0).flip(0).cumsum(0).flip(0)
+    shares = torch.where(finite, squares / left.clamp_min(torch.finfo(left.dtype).tiny), torch.inf)
+    return torch.empty_like(scores).index_copy_(0, order, shares.to(scores))
+
+
 def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     r"""Score units by their weights.
 
@@ -114,8 +157,7 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     :math:`s \sqrt{\mathrm{mean}\,w^2}` over the producing weights :math:`w` of a unit, where
     :math:`s` is the scale of a norm layer behind it: means, so that layers of all sizes compare,
     and a threshold is a number in units of a weight. ``"bn_scale"`` is :math:`s` alone; units
-    without a norm layer stay. ``"signed"`` is :math:`|\mathrm{mean}\,w|`, for values that are
-    products of gradients and weights.
+    without a norm layer stay.
 
     Examples
     --------
@@ -128,7 +170,6 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "l1": lambda w: w.abs().mean(),
         "l2": lambda w: w.square().mean().sqrt(),
-        "signed": lambda w: w.mean().abs(),
     }
     if importance == "bn_scale":
         return [
@@ -137,8 +178,6 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
         ]
     score = kinds[importance]
     scores = [torch.stack([score(w) for w in group.weights]) for group in groups]
-    if importance == "signed":
-        return scores
     return [one * group.scales for one, group in zip(scores, groups, strict=True)]
 
 
@@ -196,12 +235,19 @@ def _statistic(values: Tensor, of: str) -> float:
 
 
 def choose_fraction(
-    scores: Scores, fraction: float, *, scope: str, min_units: int, round_to: int | None
+    scores: Scores,
+    fraction: float,
+    *,
+    scope: str,
+    min_units: int,
+    round_to: int | None,
+    balanced: bool = False,
 ) -> list[list[int]]:
     """Choose a fraction of all units, or of each group: those with the smallest scores.
 
     A larger fraction chooses the same units and others. Groups keep at least ``min_units``: in
-    place of these go others. They keep a multiple of ``round_to`` units, rounded up.
+    place of these go others. They keep a multiple of ``round_to`` units, rounded up. If
+    ``balanced``, groups compare by `share_of_what_is_left`.
 
     Examples
     --------
@@ -212,7 +258,8 @@ def choose_fraction(
     orders = [one.argsort(stable=True).tolist() for one in scores]
     wanted = [round(fraction * len(one)) for one in scores]
     if scope == "global":
-        wanted = _over_all(scores, orders, round(fraction * sum(map(len, orders))), min_units)
+        ranks = [share_of_what_is_left(one) for one in scores] if balanced else scores
+        wanted = _over_all(ranks, orders, round(fraction * sum(map(len, orders))), min_units)
     finite = [int(one.isfinite().sum()) for one in scores]
     return [
         _allowed(order, min(n, most), min_units, round_to)
@@ -253,9 +300,12 @@ def smallest_enough(is_enough: Callable[[float], bool], n: int) -> float | None:
     >>> smallest_enough(lambda fraction: fraction >= 0.3, 10)
     0.3
     """
+    # First without any: to remove one unit may add more to a file than it takes away.
+    if is_enough(0.0):
+        return 0.0
     if not is_enough(1.0):
         return None
-    low, high = -1, n
+    low, high = 0, n
     while high - low > 1:
         middle = (low + high) // 2
         if is_enough(middle / n):

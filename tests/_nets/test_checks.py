@@ -1,5 +1,7 @@
 """What is refused as a net, and that the refusal says what to do."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -50,9 +52,29 @@ def _nan(net):
         net.module_.hidden.weight[0, 0] = float("nan")
 
 
+def _sparse(net):
+    hidden = net.module_.hidden
+    hidden.weight = nn.Parameter(hidden.weight.detach().to_sparse())
+
+
+def _sparse_rows(net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls them beta
+        net.module_.register_buffer("adjacency", torch.eye(4).to_sparse_csr())
+
+
+def _compiled(net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated
+        net.module_.hidden = torch.jit.script(net.module_.hidden)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (_sparse, r"'weight' in 'module.hidden' is stored as torch.sparse_coo.*to_dense"),
+        (_sparse_rows, r"'adjacency' in 'module' is stored as torch.sparse_csr"),
+        (_compiled, "'module.hidden', which TorchScript has compiled"),
         (_prune_mask, r"masked by torch.nn.utils.prune.*prune\.remove"),
         (_weight_norm, "parametrized.*remove_parametrizations"),
         (_nan, "'hidden.weight' contains NaN or infinity"),

@@ -281,3 +281,69 @@ def test_parameters_that_share_memory_are_left_alone():
     for name in "ab":
         reason = labels.reason(labels.ranges[name, 0][0])
         assert reason == "it shares its memory with another parameter"
+
+
+class TestProof:
+    @pytest.mark.parametrize("factor", [torch.nan, torch.inf])
+    def test_a_net_that_returns_no_numbers_proves_nothing(self, factor):
+        class Net(nn.Sequential):
+            def forward(self, X):
+                return super().forward(X).abs() * factor
+
+        net, calls = Net(nn.Linear(4, 6), nn.Linear(6, 2)), [((torch.randn(3, 4),), {})]
+        with pytest.raises(ProofError, match="all outputs of the net itself are infinite or nan"):
+            prove(net, trace(net, calls), [], calls)
+
+    def test_infinite_and_complex_outputs_are_compared_in_all_their_parts(self):
+        class Net(nn.Sequential):
+            def forward(self, X):
+                y = super().forward(X)
+                return torch.complex(y.detach() * 0, y), torch.cat([y, y * torch.inf], 1)
+
+        net = Net(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        calls = [((torch.randn(3, 4),), {})]
+        graph = trace(net, calls)
+        removed = graph.groups[0].units[:2]
+        assert prove(net, graph, removed, calls)[0].out_features == 4
+
+        class Imaginary(Net):
+            def forward(self, X):
+                return super().forward(X)[0]
+
+        object.__setattr__(graph, "axes", {**graph.axes, ("2.weight", 1): tuple(range(6, 0, -1))})
+        with pytest.raises(ProofError, match="off by"):
+            prove(Imaginary(*net), graph, removed, calls)
+
+    def test_a_net_of_one_precision_says_so(self):
+        class Half(nn.Sequential):
+            def forward(self, X):
+                return super().forward(X.bfloat16()).float()
+
+        net = Half(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).bfloat16()
+        calls = [((torch.randn(3, 4),), {})]
+        graph = provable(net, trace(net, calls), calls)
+        assert not graph.groups
+        assert "the net itself runs in neither double nor single precision" in repr(graph)
+
+
+def test_a_net_that_torch_cannot_copy():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.eye(4).to_sparse())
+
+    with pytest.raises(TraceError, match="copying it failed with RuntimeError"):
+        trace(Net(), [((torch.randn(3, 4),), {})])
+
+
+def test_weights_that_no_rule_knows_are_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.out = nn.Parameter(torch.randn(5, 4)), nn.Linear(5, 2)
+
+        def forward(self, X):
+            return self.out(torch.cdist(X, self.w))
+
+    graph = trace(Net(), [((torch.randn(3, 4),), {})])
+    assert ("w", 5) in {(part.name, part.n_units) for part in graph.protected}

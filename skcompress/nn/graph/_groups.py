@@ -218,7 +218,19 @@ def build_graph(module: nn.Module, labels: Labels, ignored: Collection[str]) -> 
             groups.setdefault(producers, []).append(root)
         else:
             stay[producers[0][0], reason] = stay.get((producers[0][0], reason), 0) + 1
+    _name_the_unread(labels, stay)
     return _numbered(groups, stay, members, labels)
+
+
+def _name_the_unread(labels: Labels, stay: dict[tuple[str, str], int]) -> None:
+    """Say why weights stay that go through what no rule knows, and so make no units at all."""
+    known = {name for (name, _), roles in labels.roles.items() if roles}
+    matrices = {name for name, axis in labels.ranges if axis > 0}
+    for (name, axis), span in labels.ranges.items():
+        if axis > 0 or name not in matrices or name in known:
+            continue
+        for why in filter(None, map(labels.reason, span)):
+            stay[name, why] = stay.get((name, why), 0) + 1
 
 
 def _numbered(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["FIXED", "WILD", "AxisKey", "Labels"]
+__all__ = ["FIXED", "WILD", "AxisKey", "Labels", "without_repeats"]
 
 FIXED = 0
 """Label of values that belong to no unit, such as the net's inputs."""
@@ -153,14 +153,24 @@ class Labels:
             self._reasons.setdefault(a, reason)
 
 
+def without_repeats(*tensors: Tensor) -> list[Tensor]:
+    """Take once what all tensors, of one shape, repeat along an axis without memory of its own.
+
+    Labels of an axis are laid over whole weights and batches that way: what is left is small.
+    """
+    repeated = [all(t.stride(axis) == 0 for t in tensors) for axis in range(tensors[0].dim())]
+    once = tuple(slice(0, 1) if again else slice(None) for again in repeated)
+    return [t[once] for t in tensors]
+
+
 def _distinct(labels: Tensor) -> list[int]:
     """Every real label in a tensor, once."""
-    return [label for label in torch.unique(labels).tolist() if label > FIXED]
+    return [label for label in torch.unique(*without_repeats(labels)).tolist() if label > FIXED]
 
 
 def _pairs(a: Tensor, b: Tensor) -> Iterable[Sequence[int]]:
     """Every pair of different labels at one place, once, without constants."""
-    a, b = torch.broadcast_tensors(a, b)
+    a, b = without_repeats(*torch.broadcast_tensors(a, b))
     differ = (a != b) & (a != WILD) & (b != WILD)
     if not bool(differ.any()):
         return []

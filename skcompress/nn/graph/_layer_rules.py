@@ -17,7 +17,7 @@ from skcompress.nn.graph._calls import (
     rule,
     varies,
 )
-from skcompress.nn.graph._labels import FIXED
+from skcompress.nn.graph._labels import FIXED, without_repeats
 from skcompress.nn.graph._shadows import axis_labels
 
 __all__ = ["POOLS", "operands"]
@@ -109,8 +109,8 @@ def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | 
     columns, rows = axis_labels(shadow, -2), axis_labels(shadow, -1)
     for labels in shadow.labels if shadow is not None else ():
         known = [v for v in (columns, rows) if v is not None]
-        own = _unrepeated(labels)
-        if not any(bool(torch.isin(own, v).all()) for v in known):
+        [distinct] = without_repeats(labels)
+        if not any(bool(torch.isin(distinct, v).all()) for v in known):
             call.labels.protect(labels, f"it is used in {call.where} in another way than as a unit")
     if units is not None:
         units = merge_positions(call, units, -1, range(units.dim() - 1)).reshape(-1)
@@ -136,14 +136,6 @@ def _of_activations(call: Call, a: Tensor, b: Tensor) -> Tensor | None:
     for part in (left, right):
         call.labels.unify(part, whole.expand_as(part), f"{call.where} mixes it with what stays")
     return whole
-
-
-def _unrepeated(labels: Tensor) -> Tensor:
-    """Return labels once where they are repeated along an axis: a whole weight has many."""
-    for axis, (size, step) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
-        if step == 0 and size > 1:
-            labels = labels.narrow(axis, 0, 1)
-    return labels
 
 
 # --- layers -------------------------------------------------------------------------------------

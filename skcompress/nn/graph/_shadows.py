@@ -88,7 +88,7 @@ class Shadows:
                     vector = torch.arange(known.start, known.stop)
                 view = [-1 if a == axis else 1 for a in range(tensor.dim())]
                 vectors.append(vector.view(view).expand(tensor.shape))
-        if not vectors:
+        if not vectors or tensor.layout != torch.strided:
             return
         storage = tensor.untyped_storage()
         if (other := self._blocks.get(storage._cdata)) is not None:
@@ -134,6 +134,8 @@ class Shadows:
 
     def clear(self, tensor: Tensor) -> None:
         """Forget the labels of a tensor that was overwritten with what belongs to no unit."""
+        if tensor.layout != torch.strided:
+            return  # it has no memory of its own to lay labels over, and so never any
         block = self._blocks.get(tensor.untyped_storage()._cdata)
         if block is not None:
             place = (tensor.shape, tensor.stride(), tensor.storage_offset())

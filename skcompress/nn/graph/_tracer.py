@@ -71,7 +71,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     labels = Labels()
     seen = _Seen()
     for training in (True, False):
-        copied = plain_copy(module)  # again: a module may keep something of its training
+        copied = _copy_to_watch(module)  # again: a module may keep something of its training
         for call in calls:
             _trace_call(copied, call, training, labels, seen)
     plain = plain_copy(module)
@@ -119,6 +119,15 @@ def _decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
         layer._init_flat_weights()
 
 
+def _copy_to_watch(module: nn.Module) -> nn.Module:
+    try:
+        return plain_copy(module)
+    except Exception as error:  # torch cannot copy a sparse parameter, say
+        raise TraceError(
+            f"The net cannot be traced: copying it failed with {type(error).__name__}: {error}"
+        ) from error
+
+
 @dataclass
 class _Seen:
     """What the traces have come by."""
@@ -158,7 +167,7 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         shadows.add_parameter(name, tensor)
     for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     path: list[str] = []
     with decomposed(), ExitStack() as hooks:
         for name, layer in module.named_modules():

