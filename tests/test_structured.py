@@ -663,3 +663,25 @@ def test_scores_of_unusual_nets(digits, module):
     for importance in ("taylor", "activation", "l2"):
         pruner = StructuredPruner(0.25, importance=importance).fit(net, TrainingData(X, y))
         assert (pruner.report_.n_params < pruner.report_.dense_n_params) or module is ByRow
+
+
+class RandomFeatures(nn.Module):
+    """Hidden units that no training changes: their weights are a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("w", torch.randn(12, 64) / 8)
+        self.b, self.out = nn.Linear(12, 8), nn.Linear(8, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(nn.functional.linear(X, self.w)))))
+
+
+@pytest.mark.parametrize("importance", ["l2", "taylor", "activation"])
+def test_units_made_by_a_buffer(digits, importance):
+    net = make_classifier(RandomFeatures, max_epochs=1).fit(*digits)
+    pruner = StructuredPruner(0.25, importance=importance)
+    pruned = pruner.fit_transform(net, TrainingData(*digits)).module_
+    # A loss has no gradient by them, so taylor leaves them.
+    assert len(pruned.w) + len(pruned.b.weight) == 15
+    assert (len(pruned.w) == 12) == (importance == "taylor")

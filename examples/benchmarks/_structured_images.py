@@ -23,6 +23,8 @@ OURS = [(name, "layer") for name in IMPORTANCES] + [("l2", "global"), ("taylor",
 THEIRS = [(name, "layer") for name in ("l1", "l2", "taylor", "bn_scale", "random")]
 THEIRS += [("l2", "global"), ("taylor", "global"), ("lamp", "global")]
 BATCH = 64
+# With more parameters than this times ours a net of the other library is no rival.
+SAME_SIZE = 1.25
 
 
 class Images(nn.Module):
@@ -199,12 +201,6 @@ def _n_params(net):
 
 
 def _mean_records(data_name, net_name, runs):
-    best = {}
-    for (library, importance, scope, ratio), own in runs.items():
-        if library == "torch-pruning" and importance != "random":
-            mean = np.mean([run[2] for run in own])
-            if mean > best.get((scope, ratio), (-1.0, None))[0]:
-                best[scope, ratio] = mean, own
     for (library, importance, scope, ratio), own in runs.items():
         dense, pruned, tuned, share = np.mean(own, axis=0)
         record = {
@@ -222,8 +218,10 @@ def _mean_records(data_name, net_name, runs):
             "accuracy_error": _error([run[2] for run in own]),
             "param_ratio": share,
         }
-        if library == "skcompress" and (scope, ratio) in best:
-            difference = [a[2] - b[2] for a, b in zip(own, best[scope, ratio][1], strict=True)]
+        rivals = _rivals(runs, scope, ratio, share) if library == "skcompress" else []
+        if rivals:
+            best = max(rivals, key=lambda runs: np.mean([run[2] for run in runs]))
+            difference = [a[2] - b[2] for a, b in zip(own, best, strict=True)]
             error = _error(difference)
             record |= {
                 "over_best": float(np.mean(difference)),
@@ -231,6 +229,18 @@ def _mean_records(data_name, net_name, runs):
                 "met": bool(np.mean(difference) >= -error),
             }
         yield record
+
+
+def _rivals(runs, scope, ratio, share):
+    """Return what torch-pruning's criteria reached with about as many parameters, or fewer."""
+    return [
+        own
+        for (library, importance, *of), own in runs.items()
+        if library == "torch-pruning"
+        and importance != "random"
+        and of == [scope, ratio]
+        and np.mean([run[3] for run in own]) <= SAME_SIZE * share
+    ]
 
 
 def _error(values):

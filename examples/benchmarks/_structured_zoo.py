@@ -91,10 +91,18 @@ def ours(module, case, scope):
     """Prune as StructuredPruner does with its defaults; inputs need be no arrays here."""
     calls = [case.call(n) for n in SHOWN]
     graph = provable(module, trace(module, calls), calls)
-    scores = weight_scores(unit_groups(module, graph), "l2")
-    chosen = choose_fraction(scores, RATIO, scope=scope, min_units=1, round_to=None)
-    removed = [g.units[i] for g, own in zip(graph.groups, chosen, strict=True) for i in own]
-    return prove(module, graph, removed, calls)
+    while True:
+        scores = weight_scores(unit_groups(module, graph), "l2")
+        rules = {"scope": scope, "min_units": 1, "round_to": None, "balanced": True}
+        chosen = choose_fraction(scores, RATIO, **rules)
+        removed = [g.units[i] for g, own in zip(graph.groups, chosen, strict=True) for i in own]
+        try:
+            return prove(module, graph, removed, calls)
+        except ProofError:
+            less = provable(module, graph, calls, set(removed))
+            if len(less.groups) == len(graph.groups):
+                raise
+            graph = less
 
 
 def _theirs(tp, scope):

@@ -84,7 +84,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     .. math:: \sqrt{\mathrm{mean}_b (\sum_w w \, \partial L_b / \partial w)^2}
 
     over small batches b: of a trained net the gradient over all rows is about zero, and what is
-    left of it is noise.
+    left of it is noise. Units that no parameter makes stay.
     """
     net = copy_net(net)
     net = replace_modules(net, {"module": plain_copy(module_root(net)["module"])})
@@ -104,7 +104,13 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
                 if p.grad is not None
             }
             squares.append([sums.square() for sums in unit_sums(graph, products)])
-    return [torch.stack(own).mean(0).sqrt() for own in zip(*squares, strict=True)]
+    trained = {name for name, _ in module.named_parameters()}
+    return [
+        torch.stack(own).mean(0).sqrt()
+        if any(name in trained for name, _ in group.producers)
+        else torch.full((group.n_units,), torch.inf)
+        for group, own in zip(graph.groups, zip(*squares, strict=True), strict=True)
+    ]
 
 
 def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tensor]:

@@ -78,7 +78,7 @@ def unit_groups(module: nn.Module, graph: Graph) -> list[UnitGroup]:
     """
     tensors = {
         name: p.detach().abs() if p.is_complex() else p.detach()
-        for name, p in module.named_parameters()
+        for name, p in [*module.named_parameters(), *module.named_buffers()]
     }
     return [_unit_group(group, graph, tensors) for group in graph.groups]
 
