@@ -103,7 +103,9 @@ class TrainingData:
     def _dense_facts(self) -> dict[str, Any]:
         """What reports say of the dense net, counted once for all steps."""
         if self._facts is None:
-            self._facts = net_facts(self.dense_net, first_row(self.X))
+            is_ours = self._fold.seed is not None  # then an estimator has trained it
+            net = self.dense_net if is_ours else copy_net(self.dense_net)
+            self._facts = net_facts(net, first_row(self.X))
         return self._facts
 
     def _key(self) -> str:
@@ -227,7 +229,8 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
         self.plan_ = self._plan(net, data)
         result = self._apply(copy_net(net), self.plan_)
         if data is None or data.dense_net is None:
-            dense = net_facts(net, None if data is None else first_row(data.X))
+            # A forward may change the module (an Embedding with max_norm), so on a copy.
+            dense = net_facts(copy_net(net), None if data is None else first_row(data.X))
         else:
             dense = data._dense_facts()
         self.report_ = compare(result, dense, None if data is None else first_row(data.X))

@@ -197,3 +197,26 @@ def test_a_gradual_plan_takes_no_other_net(fitted_classifier, digits):
     with pytest.raises(ValueError, match="one particular net"):
         pruner.transform(expected)
     assert clone(pruner).fine_tuner is not pruner.fine_tuner
+
+
+class Renormed(torch.nn.Module):
+    """Looking a row up changes it: the forward of an embedding with max_norm is no mere reading."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = torch.nn.Embedding(9, 4, max_norm=0.01), torch.nn.Linear(4, 3)
+
+    def forward(self, X):
+        return self.out(self.table(X).mean(1))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_counting_does_not_run_the_net_of_the_caller(given):
+    net = make_classifier(Renormed).initialize()
+    before = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    data = TrainingData(
+        np.arange(8).reshape(4, 2), np.zeros(4, int), dense_net=net if given else None
+    )
+    assert MagnitudePruner(0.5).fit(net, data).report_.macs == 12
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, before[name]), name
