@@ -11,8 +11,10 @@ from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import nn
 
-from ._nets import check_unshared, module_root, replace_modules, seeded
+from ._nets import check_unshared, inputs_of, module_root, replace_modules, seeded
 from .base import BaseCompressor, TrainingData
+from .nn.graph import copy_module
+from .nn.graph.proof import admit, prove_same
 from .nn.layers import is_coded
 from .nn.low_rank import (
     LowRank,
@@ -22,6 +24,7 @@ from .nn.low_rank import (
     is_smaller,
     rank_for_energy,
     singular_values,
+    split_off_identity_,
 )
 from .nn.weights import find_weights, resolve_ignored
 
@@ -80,6 +83,9 @@ class LowRankFactorizer(BaseCompressor):
     with a kernel of 1. A layer is left alone where the factors would not be
     smaller, or would have more numbers that are not zero: a sparse weight has
     dense factors, so prune after factorizing, and quantize last.
+
+    With rows (TrainingData) the net is watched on some of them, and a layer that it
+    uses in another way than by calling it is left alone, too: proven, not assumed.
 
     Exactly one of `rank` and `energy` is given. Both factors are ordinary
     layers: all other steps work on them.
@@ -194,7 +200,22 @@ class LowRankFactorizer(BaseCompressor):
                     continue
                 why = f"factors of rank {rank} would not be smaller"
             left[name] = why
+        for name, why in {} if data is None else self._misused(net, ranks, data).items():
+            left[name] = why
+            del ranks[name]
         return LowRankPlan(shapes, ranks, left)
+
+    def _misused(
+        self, net: NeuralNet, ranks: Mapping[str, int], data: TrainingData
+    ) -> dict[str, str]:
+        """Return layers that the net does not just call, seen on some of the rows, and why."""
+        module = copy_module(module_root(net)["module"]).cpu()
+        inside = {name.partition(".")[2]: name for name in ranks if name.split(".")[0] == "module"}
+        calls = inputs_of(net, data.X, type(self).__name__) if inside else []
+        with seeded(0):
+            failed = admit(inside, lambda own: prove_same(module, lambda m: _split(m, own), calls))
+        why = "as two layers it computes something else"
+        return {inside[name]: f"{why} ({error})" for name, error in failed.items()}
 
     def _rank(self, layer: Any) -> int:
         if self.rank is not None:
@@ -212,6 +233,12 @@ class LowRankFactorizer(BaseCompressor):
             for name, rank in plan.ranks.items():
                 factorize_(root.get_submodule(name), rank)
         return replace_modules(net, dict(root.items()))
+
+
+def _split(module: nn.Module, names: Sequence[str]) -> nn.Module:
+    for name in names:
+        split_off_identity_(module.get_submodule(name))
+    return module
 
 
 def _layers(root: nn.Module) -> list[tuple[str, nn.Module, Any]]:

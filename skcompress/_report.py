@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from ._nets import module_root, predict_raw, seeded
+from ._nets import module_root, predict_raw, seeded, take_rows
 from .nn.stats import count_macs, count_nonzero, count_params, count_weights
 
 
@@ -58,9 +58,7 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
 
 def first_row(X: Any) -> Any:
     """Return the first row of an array or of every array in a mapping."""
-    if isinstance(X, Mapping):
-        return {name: array[:1] for name, array in X.items()}
-    return X[:1]
+    return take_rows(X, slice(1))
 
 
 def _sparsity(n_nonzero: int, n_weights: int) -> float:

@@ -11,6 +11,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
+from skcompress._nets import seeded
 from tests.nets import make_classifier, make_regressor
 
 # Training in an example takes longer than any sensible deadline. In the CI the examples are the
@@ -69,6 +70,25 @@ def global_rng_untouched():
     after = _global_rng_states()
     changed = [name for name in before if before[name] != after[name]]
     assert not changed, f"the global random state changed: {', '.join(changed)}"
+
+
+@pytest.fixture
+def seeded_rng():
+    """Draw as with torch's seed 0 in this test, and leave the global state as it was."""
+    with seeded(0):
+        yield
+
+
+@pytest.fixture
+def agg():
+    """Draw on no screen, and close all figures after the test."""
+    from matplotlib import pyplot as plt  # most tests need none
+
+    backend = plt.get_backend()
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(backend)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from skcompress import (
     TrainingData,
     _dead_units,
 )
-from skcompress._nets import seeded
 from skcompress.metrics import compression_scoring
 from skcompress.nn.folding import FoldedNorm
 from skcompress.nn.graph.proof import ProofError
@@ -35,10 +34,7 @@ class Deep(nn.Module):
         return self.out(torch.sigmoid(self.b(torch.relu(self.norm(self.a(X))))))
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    with seeded(0):
-        yield
+pytestmark = pytest.mark.usefixtures("seeded_rng")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,15 +23,7 @@ from tests.house.sources import ROOT
 NAN = np.nan
 
 
-@pytest.fixture(autouse=True)
-def _agg():
-    backend = mpl.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
-
-
+pytestmark = pytest.mark.usefixtures("agg")
 QUALITY = np.array([[0.95, 0.97], [0.94, 0.96], [0.80, 0.90], [0.90, 0.92], [NAN, 0.9]])
 COST = np.array([100_000.0, 12_000, 9_000, 4_000, 20_000])
 

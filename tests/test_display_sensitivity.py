@@ -3,7 +3,6 @@
 import pickle
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -24,16 +23,7 @@ from skcompress.display import SensitivityDisplay
 from tests.nets import make_classifier
 from tests.test_structured import TwoLayers
 
-
-@pytest.fixture(autouse=True)
-def _agg():
-    backend = mpl.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
-
-
+pytestmark = pytest.mark.usefixtures("agg")
 LOSSES = {"module.a": [0.2, 0.3, 0.9], "module.b": [0.2, 0.21, 0.4]}
 RATIOS = {"module.a": 0.25, "module.b": 0.9}
 

@@ -17,18 +17,14 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import module_root, seeded
+from skcompress._nets import module_root
 from skcompress.metrics import compression_scoring
 from skcompress.nn.layers import is_coded
 from skcompress.nn.low_rank import LowRank
 from skcompress.nn.stats import count_nonzero
 from tests.nets import MLP, Attention, Convolution, Recurrent, make_classifier
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    with seeded(0):
-        yield
+pytestmark = pytest.mark.usefixtures("seeded_rng")
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +242,43 @@ def test_in_a_sweep_and_in_a_file(digits, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(digits[0]), model.predict_proba(digits[0]))
     assert loaded.net_.module_.hidden.rank == 4
     loaded.net_.partial_fit(*digits)
+
+
+class CalledOtherwise(MLP):
+    """Hands its layer other weights than its own: as two layers these would count twice."""
+
+    def forward(self, X):
+        doubled = {name: 2 * p for name, p in self.hidden.named_parameters()}
+        return self.out(torch.func.functional_call(self.hidden, doubled, (X,)).relu())
+
+
+def test_a_layer_that_is_not_just_called_is_left_alone(digits):
+    net = make_classifier(CalledOtherwise, max_epochs=1).fit(*digits)
+    factorizer = LowRankFactorizer(4)
+    small = factorizer.fit_transform(net, TrainingData(*digits))
+    assert factorizer.report_.ranks == {"module.out": 4}
+    assert "module.hidden: left alone: as two layers it computes something else" in repr(
+        factorizer.plan_
+    )
+    assert type(small.module_.hidden) is nn.Linear
+
+
+class ComplexHidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(64, 32, dtype=torch.cfloat)
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, X):
+        return self.out(self.hidden(X.to(torch.cfloat)).abs())
+
+
+@pytest.mark.parametrize("step", [LowRankFactorizer(2), DeadUnitRemover()])
+def test_imaginary_parts_are_kept(digits, step):
+    net = make_classifier(ComplexHidden).initialize()
+    with torch.no_grad():
+        net.module_.hidden.weight.real.zero_()  # as real numbers all units would be dead
+    small = step.fit_transform(net, TrainingData(*digits))
+    assert small.module_.hidden.weight.dtype == torch.cfloat
+    assert small.module_.hidden.weight.imag.abs().sum() > 1
+    assert small.module_.hidden.out_features == 32

@@ -19,7 +19,7 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import inputs_of, rows_of, seeded, some_rows
+from skcompress._nets import inputs_of, seeded, some_rows, take_rows
 from skcompress._structured._rows import taylor_scores, unit_activations
 from skcompress._structured._traced import trace_net
 from skcompress.io import load, save
@@ -68,10 +68,7 @@ class Odd(MLP):
         self.register_buffer("odd", torch.zeros(2, dtype=torch.float8_e5m2))
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    with seeded(0):
-        yield
+pytestmark = pytest.mark.usefixtures("seeded_rng")
 
 
 @pytest.fixture(scope="module")
@@ -589,10 +586,10 @@ def test_rows_come_from_all_over_the_data():
     """Rows are often sorted by class, and a branch is known as far as the rows take it."""
     X, y = np.arange(90.0).reshape(30, 3), np.repeat([0, 1, 2], 10)
     assert y[some_rows(X, 3)].tolist() == [0, 1, 2]
-    assert rows_of(X, some_rows(X, 3)).tolist() == X[[0, 10, 20]].tolist()
+    assert take_rows(X, some_rows(X, 3)).tolist() == X[[0, 10, 20]].tolist()
     assert len(y[some_rows(X, 7)]) == 7
     both = {"a": X, "b": y}
-    rows = rows_of(both, some_rows(both, 40))
+    rows = take_rows(both, some_rows(both, 40))
     assert len(rows["a"]) == len(rows["b"]) == 30
 
 

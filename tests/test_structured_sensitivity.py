@@ -19,17 +19,13 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import predict_raw, seeded, split_rows
+from skcompress._nets import predict_raw, split_rows
 from skcompress.metrics import compression_scoring
 from skcompress.nn.stats import count_params
 from tests.nets import MLP, Recurrent, TwoInputs, make_classifier
 from tests.test_structured import Fixed, Parity, TwoLayers, widths
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    with seeded(0):
-        yield
+pytestmark = pytest.mark.usefixtures("seeded_rng")
 
 
 @pytest.fixture(scope="module")

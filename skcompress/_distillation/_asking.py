@@ -20,11 +20,10 @@ from .._net_estimator import (
     class_targets,
     classes_of_outputs,
     of_known_classes,
-    take_rows,
     try_out,
     value_targets,
 )
-from .._nets import Predictor, check_net, seeded, train, training_threads
+from .._nets import Predictor, check_net, seeded, take_rows, train, training_threads
 from ._teachers import holds_net, inner_of, numbers_classes, weights_for
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._net_estimator import n_rows, take_rows
+from .._nets import n_rows, take_rows
 
 # Of a feature's standard deviation.
 _NOISE = 0.1

@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.model_selection import check_cv
 
 from .._fingerprint import fingerprint, library_versions, seed_from
-from .._net_estimator import n_rows, stack_rows, take_rows
-from .._nets import ExtraRows, Lesson, key_of, training_threads
+from .._nets import ExtraRows, Lesson, key_of, n_rows, stack_rows, take_rows, training_threads
 from .._store import Record, Store
 from ._asking import Rows, ask_teacher, fit_teacher
 from ._augmentation import Copies, make_copies

@@ -18,15 +18,7 @@ from ._classes import (
     n_outputs_of,
     of_known_classes,
 )
-from ._data import (
-    check_same_kind,
-    check_X,
-    kinds_of,
-    n_rows,
-    shapes_of_rows,
-    stack_rows,
-    take_rows,
-)
+from ._data import check_same_kind, check_X, kinds_of, shapes_of_rows
 from ._signature import OptionalSampleWeight
 from ._training import (
     Dense,
@@ -62,12 +54,9 @@ __all__ = [
     "identity_of",
     "kinds_of",
     "n_outputs_of",
-    "n_rows",
     "of_known_classes",
     "shapes_of_rows",
-    "stack_rows",
     "start_fold",
-    "take_rows",
     "task_of",
     "train_once",
     "try_out",

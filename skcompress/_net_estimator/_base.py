@@ -19,11 +19,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch import NeuralNet
 
 from .._file import measure
-from .._nets import FrozenNet, Predictor
+from .._nets import FrozenNet, Predictor, n_rows
 from .._report import compare, first_row
 from .._store import Store
 from ..base import epoch_tick
-from ._data import check_same_kind, check_X, kinds_of, n_rows, ready, size_of_rows
+from ._data import check_same_kind, check_X, kinds_of, ready, size_of_rows
 from ._training import Dense
 
 

@@ -145,25 +145,6 @@ def size_of_rows(X: Any, param: str) -> int:
     return int(X.shape[1])
 
 
-def take_rows(X: Any, rows: Any) -> Any:
-    """Return some rows of an array or of every array in a mapping, as new arrays."""
-    if isinstance(X, Mapping):
-        return {name: array[rows] for name, array in X.items()}
-    return X[rows]
-
-
-def stack_rows(parts: list[Any]) -> Any:
-    """Return the rows of several arrays, or mappings of arrays, one after the other."""
-    if isinstance(parts[0], Mapping):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return np.concatenate(parts)
-
-
-def n_rows(X: Any) -> int:
-    """Return the number of rows of an array or of the arrays in a mapping."""
-    return len(next(iter(X.values())) if isinstance(X, Mapping) else X)
-
-
 def _is_dict(X: Any) -> bool:
     # scipy's dictionary-of-keys matrix is a mapping, too.
     return isinstance(X, Mapping) and not issparse(X)

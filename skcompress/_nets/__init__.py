@@ -9,11 +9,12 @@ from ._copying import FrozenNet, copy_net, module_root, quiet, replace_modules
 from ._lessons import ExtraRows, Lesson, split_rows
 from ._predicting import Predictor, predict_raw
 from ._records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
+from ._rows import n_rows, some_rows, stack_rows, take_rows
 from ._sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from ._seeding import seeded, training_threads
 from ._teaching import Teacher, check_probabilities, check_teachable, is_binary
 from ._training import Progress, train
-from ._watching import check_unshared, inputs_of, layer_name, rows_of, some_rows, with_layer_name
+from ._watching import check_unshared, inputs_of, layer_name, with_layer_name
 
 __all__ = [
     "ExtraRows",
@@ -36,6 +37,7 @@ __all__ = [
     "key_of",
     "layer_name",
     "module_root",
+    "n_rows",
     "net_digest",
     "net_identity",
     "net_state_digest",
@@ -43,10 +45,11 @@ __all__ = [
     "predict_raw",
     "quiet",
     "replace_modules",
-    "rows_of",
     "seeded",
     "some_rows",
     "split_rows",
+    "stack_rows",
+    "take_rows",
     "takes_sample_weight",
     "train",
     "training_threads",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from ._copying import copy_net, module_root
 from ._predicting import predict_raw
+from ._rows import n_rows, some_rows, take_rows
 
 # Batch sizes that a net is watched with.
 _BATCHES = (1, 2, 16)
@@ -28,20 +28,6 @@ def layer_name(parameter: str) -> str:
 def with_layer_name(line: str, parameter: str) -> str:
     """Return a line that begins with the name of a parameter, with that of its layer instead."""
     return layer_name(parameter) + line.removeprefix(parameter)
-
-
-def some_rows(X: Any, n: int) -> slice:
-    """Return which are up to n rows from all over the data, which may be sorted by class."""
-    n_rows = len(next(iter(X.values())) if isinstance(X, Mapping) else X)
-    step = max(1, n_rows // n)
-    return slice(0, min(n, n_rows) * step, step)
-
-
-def rows_of(X: Any, rows: Any) -> Any:
-    """Return some rows of an array or of every array in a mapping."""
-    if isinstance(X, Mapping):
-        return {name: array[rows] for name, array in X.items()}
-    return X[rows]
 
 
 def check_unshared(net: NeuralNet, caller: str) -> None:
@@ -66,10 +52,9 @@ def inputs_of(net: NeuralNet, X: Any, caller: str) -> list[tuple[tuple[Any, ...]
 
     net = copy_net(net)  # a forward may change the module even when it only predicts
     module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
-    n_rows = len(next(iter(X.values())) if isinstance(X, Mapping) else X)
-    for n in sorted({min(n, n_rows) for n in _BATCHES}):
+    for n in sorted({min(n, n_rows(X)) for n in _BATCHES}):
         try:
-            predict_raw(net, rows_of(X, some_rows(X, n)))
+            predict_raw(net, take_rows(X, some_rows(X, n)))
         except Exception as error:
             raise ValueError(
                 f"{caller} watches the net predict batches of several sizes, and it failed "

@@ -17,10 +17,10 @@ from .._nets import (
     pack_sample_weight,
     predict_raw,
     replace_modules,
-    rows_of,
     seeded,
     some_rows,
     split_rows,
+    take_rows,
 )
 from ..base import TrainingData
 from ..nn.graph import Graph, plain_copy
@@ -34,7 +34,7 @@ _BATCH = 32
 
 def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Iterator[Any]:
     """Yield some rows with their targets, and weights where there are any, as a net takes them."""
-    X = rows_of(data.X, rows)
+    X = take_rows(data.X, rows)
     if data.sample_weight is not None:
         X = pack_sample_weight(net, X, np.asarray(data.sample_weight)[rows])
     return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
@@ -132,7 +132,7 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
     for name, layer in layers.items():
         layer.register_forward_pre_hook(_measure(seen.setdefault(name, [])))
     predict_raw(
-        net, rows_of(data.X, some_rows(data.X, _MAX_ROWS))
+        net, take_rows(data.X, some_rows(data.X, _MAX_ROWS))
     )  # the net is a copy: its hooks go with it
     variances = {name: _variance(parts) for name, parts in seen.items() if parts}
     weights = {name: layer.weight.detach().cpu() for name, layer in layers.items()}

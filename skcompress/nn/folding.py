@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from skcompress.nn.layers import is_coded
+from skcompress.nn.sizes import note_uncut_, uncut_sizes
 
 __all__ = [
-    "UNCUT",
     "FoldedNorm",
     "add_bias_",
     "can_fold",
@@ -29,9 +29,7 @@ __all__ = [
     "fold_norm_",
     "has_new_bias",
     "norm_factors",
-    "note_uncut_",
     "remove_norm_",
-    "uncut_sizes",
 ]
 
 _LAYERS = (
@@ -43,8 +41,6 @@ _LAYERS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-# On a layer: the sizes of its tensors before the first cut, which nothing else would tell a file.
-UNCUT = "_uncut_sizes"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -73,7 +69,10 @@ def can_fold(layer: nn.Module, kind: str) -> bool:
     if kind == "norm":
         return type(layer) in _NORMS
     own = getattr(type(layer), "_coded_base", type(layer))
-    return own in _LAYERS and (is_coded(layer) or layer._parameters.get("weight") is not None)
+    weight = layer._parameters.get("weight")
+    return own in _LAYERS and (
+        is_coded(layer) or (weight is not None and weight.is_floating_point())
+    )
 
 
 def norm_factors(norm: Any) -> tuple[Tensor, Tensor]:
@@ -158,24 +157,7 @@ def add_bias_(layer: Any) -> None:
     if "weight" in (before := uncut_sizes(layer)):
         axis = 1 if getattr(layer, "transposed", False) else 0
         n = before["weight"][axis] * (getattr(layer, "groups", 1) if axis else 1)
-        note_uncut_(layer, bias=(n,))
-
-
-def uncut_sizes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return what tensors of a layer were before units were removed, where that is noted."""
-    return dict(getattr(layer, UNCUT, {}))
-
-
-def note_uncut_(layer: Any, **shapes: tuple[int, ...]) -> None:
-    """Note what new tensors would have been, had no units been removed before.
-
-    A net is loaded in this order: made, changed, cut. So a tensor that a change brings in has to
-    know the size that it gets from the definition.
-    """
-    known = uncut_sizes(layer)
-    changed = {n: tuple(s) for n, s in shapes.items() if tuple(getattr(layer, n).shape) != tuple(s)}
-    if changed:
-        setattr(layer, UNCUT, {**changed, **known})
+        note_uncut_(layer, {"bias": (n,)})
 
 
 def has_new_bias(layer: nn.Module) -> bool:

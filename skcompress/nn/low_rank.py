@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skcompress.nn.folding import has_new_bias, note_uncut_, uncut_sizes
+from skcompress.nn.folding import has_new_bias
+from skcompress.nn.sizes import note_uncut_, uncut_sizes
 
 __all__ = [
     "LowRank",
@@ -26,6 +27,7 @@ __all__ = [
     "is_smaller",
     "rank_for_energy",
     "singular_values",
+    "split_off_identity_",
 ]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -117,7 +119,7 @@ def can_factorize(layer: nn.Module) -> bool:
     known = type(layer) is nn.Linear
     known = known or (type(layer) in _CONVOLUTIONS and getattr(layer, "groups", 1) == 1)
     weight = layer._parameters.get("weight")
-    return known and weight is not None and weight.numel() > 0
+    return known and weight is not None and weight.is_floating_point() and weight.numel() > 0
 
 
 def singular_values(weight: Tensor) -> Tensor:
@@ -232,6 +234,26 @@ def factorize_(layer: Any, rank: int) -> None:
         layer.second.weight.copy_(second.view(layer.second.weight.shape))
 
 
+def split_off_identity_(layer: Any) -> None:
+    """Make a layer two that compute just what it did: itself, and one that changes nothing.
+
+    Where a net computes something else then, it uses the layer in another way than by calling it.
+
+    Examples
+    --------
+    >>> layer, x = nn.Linear(3, 2), torch.ones(1, 3)
+    >>> expected = layer(x)
+    >>> split_off_identity_(layer)
+    >>> layer.rank, torch.equal(layer(x), expected)
+    (2, True)
+    """
+    weight = layer.weight.detach()
+    blank_factors_(layer, len(weight))
+    with torch.inference_mode(False), torch.no_grad():
+        layer.first.weight.copy_(weight)
+        layer.second.weight.copy_(torch.eye(len(weight)).view(layer.second.weight.shape))
+
+
 def full_rank(layer: Any) -> int:
     """Return the largest rank that the weight of a layer can have."""
     return min(len(layer.weight), layer.weight[0].numel())
@@ -253,10 +275,10 @@ def blank_factors_(layer: Any, rank: int) -> None:
     layer.train(training)
     if "weight" in before:
         n_out, *inputs = before["weight"]
-        note_uncut_(first, weight=(rank, *inputs))
-        note_uncut_(second, weight=(n_out, rank, *[1] * (weight.dim() - 2)))
+        note_uncut_(first, {"weight": (rank, *inputs)})
+        note_uncut_(second, {"weight": (n_out, rank, *[1] * (weight.dim() - 2))})
         if bias is not None:
-            note_uncut_(second, bias=(n_out,))
+            note_uncut_(second, {"bias": (n_out,)})
 
 
 def _halves(layer: Any, rank: int) -> tuple[Any, Any]:

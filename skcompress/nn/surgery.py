@@ -14,13 +14,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from skcompress.nn.folding import UNCUT, uncut_sizes
 from skcompress.nn.graph import Graph, Kept, copy_module, plain_copy
 from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.layers import PackedWeight, is_coded, packed_weights
 from skcompress.nn.quant import Codes
+from skcompress.nn.sizes import note_uncut_, sizes, uncut_sizes
 
-__all__ = ["cut_to", "masked", "shapes_of", "shrink", "sizes", "uncut_shapes"]
+__all__ = ["cut_to", "masked", "shapes_of", "shrink", "uncut_shapes"]
 
 _Cut = Sequence[Sequence[int] | None]
 
@@ -66,7 +66,7 @@ def shrink(module: nn.Module, kept: Kept) -> nn.Module:
             _replace(owner, own_attr, cut, made)
     for layer, before in touched.values():
         _resize(layer, before)
-        _note(layer, before)
+        note_uncut_(layer, before)
     return copied
 
 
@@ -155,18 +155,6 @@ def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
         axes = zip(then, now, strict=True)
         kept[name] = [None if a == b else list(range(a)) for a, b in axes]
     return kept
-
-
-def sizes(layer: nn.Module) -> dict[str, torch.Size]:
-    """Return the shapes of a layer's own parameters and buffers, stored as codes or not.
-
-    Examples
-    --------
-    >>> sizes(nn.Linear(3, 2))
-    {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
-    """
-    tensors = {**layer._parameters, **layer._buffers, **packed_weights(layer)}
-    return {name: tensor.shape for name, tensor in tensors.items() if tensor is not None}
 
 
 def _find(root: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -265,14 +253,6 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
     )
     trained = all(gain.requires_grad for gain in packed.parameters())
     return PackedWeight(sliced, trained).train(packed.training)
-
-
-def _note(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
-    """Write down what the tensors of a layer were, unless an earlier cut has."""
-    now, known = sizes(layer), uncut_sizes(layer)
-    changed = {name: tuple(shape) for name, shape in before.items() if shape != now[name]}
-    if changed:
-        setattr(layer, UNCUT, {**changed, **known})
 
 
 # --- what layers write down about their sizes ----------------------------------------------------

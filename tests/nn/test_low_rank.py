@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
-from skcompress._low_rank import _layers, _why_not
-from skcompress.nn.folding import add_bias_, has_new_bias, uncut_sizes
+from skcompress._low_rank import _layers, _split, _why_not
+from skcompress.nn.folding import add_bias_, has_new_bias
+from skcompress.nn.graph import copy_module
+from skcompress.nn.graph._precision import call_in, module_in
+from skcompress.nn.graph.proof import admit, prove_same
 from skcompress.nn.low_rank import (
     LowRank,
     blank_factors_,
@@ -22,6 +24,7 @@ from skcompress.nn.low_rank import (
     rank_for_energy,
     singular_values,
 )
+from skcompress.nn.sizes import uncut_sizes
 from skcompress.nn.stats import count_macs, count_params, count_weights
 from skcompress.nn.surgery import shrink
 from skcompress.nn.weights import find_weights
@@ -229,17 +232,19 @@ def test_the_zoo_computes_with_factors_of_full_rank(name):
     case = CASES[name]
     if case.refused is not None:
         return
-    module = case.module().double()
-    plain = copy.deepcopy(module)
-    for path, layer, _ in _layers(module):
-        if _why_not(module, layer, path) is None:
-            factorize_(layer, 1000)
-    for n in (1, 5):
-        args, kwargs = tree_map_only(
-            torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, case.call(n)
-        )
+    plain = module_in(torch.float64, copy_module(case.module()))
+    module = copy_module(plain)
+    names = [n for n, layer, _ in _layers(module) if _why_not(module, layer, n) is None]
+    calls = [case.call(n) for n in (1, 5)]
+    misused = admit(names, lambda own: prove_same(case.module(), lambda m: _split(m, own), calls))
+    assert set(misused) == ({"a"} if name == "called with other weights" else set())
+    for path in names:
+        if path not in misused:
+            factorize_(module.get_submodule(path), 1000)
+    for call in calls:
+        call = call_in(torch.float64, call)
         try:
-            expected = outputs(plain, (args, kwargs))
+            expected = outputs(plain, call)
         except RuntimeError:  # it insists on single precision
             return
-        assert_same(outputs(module, (args, kwargs)), expected, 1e-9)
+        assert_same(outputs(module, call), expected, 1e-9)

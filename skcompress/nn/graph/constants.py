@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from skcompress.nn.graph._calls import tensors_in
 from skcompress.nn.graph._labels import AxisKey
 from skcompress.nn.graph._layer_rules import operands
+from skcompress.nn.graph._precision import call_in, module_in
 from skcompress.nn.graph._reach import PRODUCTS, marks_of
 from skcompress.nn.graph._tracer import Inputs, bind, decomposed, is_alias, plain_copy
 
@@ -93,9 +94,9 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
     ([False, True], 0.5)
     """
     for dtype in (torch.float64, torch.float32):
-        copied = plain_copy(module).to(dtype).eval()
+        copied = module_in(dtype, plain_copy(module)).eval()
         for parameter in copied.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         try:
             return _run(copied, calls, dtype)
         except Exception:
@@ -108,9 +109,8 @@ def _run(module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype) -> dict
     found: dict[AxisKey, Reading] = {}
     hidden = False
     for call in calls:
-        args, kwargs = tree_map_only(
-            Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t.clone(), call
-        )
+        # Clones: a net may change in place what it is given.
+        args, kwargs = call_in(dtype, tree_map_only(Tensor, Tensor.clone, call))
         watch = _Watch(module, found)
         with decomposed(), ExitStack() as stack:
             torch.manual_seed(0)  # `decomposed` restores the state
@@ -254,17 +254,16 @@ class _Watch(TorchDispatchMode):
             and whole.stride(k) == stride
             and (weight.storage_offset() // max(stride, 1)) % max(size, 1) == 0
         ]
-        values = x.detach().double()
-        if values.numel() == 0:
+        if x.numel() == 0:
             return
-        if len(axes) != 1:
+        if len(axes) != 1 or x.is_complex():  # of which there is no smallest and largest
             for k in range(whole.dim()):  # it is used, who knows how
                 n = whole.shape[k]
                 self._add(
                     (name, k), Reading(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
                 )
             return
-        varies = self.get(x)
+        varies, values = self.get(x), x.detach().double()
         if positions:
             varies = varies.any(dim=tuple(positions)) if x.dim() > 1 else varies
             values, top = values.amin(positions), values.amax(positions)

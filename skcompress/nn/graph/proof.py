@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_flatten
 
 from skcompress.nn.graph._groups import Graph
+from skcompress.nn.graph._precision import call_in, module_in
 from skcompress.nn.graph._tracer import Inputs, copy_module, plain_copy
 from skcompress.nn.surgery import masked, shrink
 
@@ -219,7 +220,7 @@ def prove_same(
         if dtype == torch.float64:
             if not in_double:
                 continue
-            dense = dense.to(dtype)  # before codes are decoded: that would round
+            dense = module_in(dtype, dense)  # before codes are decoded: that would round
         try:
             expected = [_outputs(dense, call, dtype) for call in calls]
         except Exception:
@@ -250,7 +251,7 @@ def _compare(
 ) -> None:
     kept = graph.kept(removed)
     for dtype in (torch.float64, torch.float32):
-        dense = _in(dtype, copy_module(module))  # before codes are decoded: that would round
+        dense = module_in(dtype, copy_module(module))  # before codes are decoded: that would round
         reference = masked(dense, graph, removed)
         try:
             expected = [_outputs(reference, call, dtype) for call in calls]
@@ -272,17 +273,6 @@ def _compare(
         return
 
 
-def _in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
-    return module._apply(lambda t: _cast(t, dtype))
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Change the precision of numbers, real ones or complex ones; integers stay."""
-    if tensor.is_complex():
-        return tensor.to(dtype.to_complex())
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
 def _check_finite(expected: Any) -> None:
     """Raise if there is no number among the outputs: between nan nothing can be told apart."""
     leaves = [t for t in tree_flatten(expected)[0] if isinstance(t, Tensor) and t.numel()]
@@ -292,7 +282,7 @@ def _check_finite(expected: Any) -> None:
 
 def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
     """Run a module in evaluation mode; chance is the same each time."""
-    args, kwargs = tree_map_only(Tensor, lambda t: _cast(t, dtype), call)
+    args, kwargs = call_in(dtype, call)
     module.eval()
     with torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(0)
