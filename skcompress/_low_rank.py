@@ -180,10 +180,8 @@ class LowRankFactorizer(BaseCompressor):
                     "LowRankFactorizer, then Quantizer."
                 )
 
-    def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
-        result = super()._fit(net, data)
-        self.report_["ranks"] = dict(self.plan_.ranks)
-        return result
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        return {"ranks": dict(self.plan_.ranks)}
 
     def _plan(self, net: NeuralNet, data: TrainingData | None) -> LowRankPlan:
         root = module_root(net)

@@ -176,10 +176,8 @@ class Quantizer(BaseCompressor):
                 "centred on zero."
             )
 
-    def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
-        result = super()._fit(net, data)
-        self.report_.update(_bits_report(module_root(result)))
-        return result
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        return _bits_report(module_root(net))
 
     def _plan(self, net: NeuralNet, data: TrainingData | None) -> QuantizationPlan:
         root = module_root(net)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from abc import abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from sklearn.utils import Bunch
@@ -10,6 +13,69 @@ from skorch import NeuralNet
 
 from ._nets import module_root, predict_raw, seeded, take_rows
 from .nn.stats import count_macs, count_nonzero, count_params, count_weights
+
+# Reports are few and quick; a lock for each of them could not be pickled.
+_measuring = threading.RLock()
+
+
+class Reporting:
+    """Base of what has a `report_`, which is counted and measured at the first look at it.
+
+    Most fits of a sweep are never asked for theirs. Until it is measured, what that needs stands
+    in `_unmeasured`: nets among it, so a pickle or a copy counts as a look.
+    """
+
+    _report: Bunch
+    _unmeasured: Any
+
+    @abstractmethod
+    def _measure(self, todo: Any) -> Mapping[str, Any]:
+        """Return what the report lacks; `todo` is what `_unmeasured` held."""
+
+    @property
+    def report_(self) -> Bunch:
+        """What the net costs, beside the dense one."""
+        if "_report" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'report_'")
+        with _measuring:
+            # Away while it is measured, which looks at the report itself.
+            todo = self.__dict__.pop("_unmeasured", None)
+            if todo is not None:
+                try:
+                    self._report.update(self._measure(todo))
+                except BaseException:
+                    self._unmeasured = todo
+                    raise
+        return self._report
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "_unmeasured" in self.__dict__:
+            _ = self.report_
+        state: Any = super().__getstate__()
+        return dict(state)
+
+
+class DenseFacts:
+    """What reports say of a dense net: counted when one of them asks, once for all.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Let go when it has been counted.
+    X : array or mapping
+        Multiply-accumulates are those of its first row.
+    """
+
+    def __init__(self, net: NeuralNet, X: Any) -> None:
+        self.row = deepcopy(first_row(X))  # a view of it would keep all of X
+        self._net: NeuralNet | None = net
+        self._facts: dict[str, Any] = {}
+
+    def __call__(self) -> dict[str, Any]:
+        if self._net is not None:
+            self._facts = net_facts(self._net, self.row)
+            self._net = None
+        return self._facts
 
 
 def net_facts(net: NeuralNet, rows: Any) -> dict[str, Any]:

@@ -8,14 +8,13 @@ and `_apply`; everything around them is here.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
@@ -31,7 +30,7 @@ from ._nets import (
     net_state_digest,
     training_threads,
 )
-from ._report import compare, first_row, net_facts
+from ._report import DenseFacts, Reporting, compare, first_row, net_facts
 from ._store import Store
 from .nn.weights import resolve_ignored
 
@@ -85,7 +84,7 @@ class TrainingData:
         self.sample_weight = sample_weight
         self.dense_net = dense_net
         self._fold = _Fold()
-        self._facts: dict[str, Any] | None = None
+        self._facts: DenseFacts | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -100,12 +99,16 @@ class TrainingData:
         data._fold = replace(self._fold, **changes)
         return data
 
-    def _dense_facts(self) -> dict[str, Any]:
-        """What reports say of the dense net, counted once for all steps."""
+    @property
+    def _of_estimator(self) -> bool:
+        """Whether an estimator has made this, and the dense net: then nobody else has them."""
+        return self._fold.seed is not None
+
+    def _dense_facts(self) -> DenseFacts:
+        """What reports say of the dense net, the same object for all steps."""
         if self._facts is None:
-            is_ours = self._fold.seed is not None  # then an estimator has trained it
-            net = self.dense_net if is_ours else copy_net(self.dense_net)
-            self._facts = net_facts(net, first_row(self.X))
+            net = self.dense_net if self._of_estimator else copy_net(self.dense_net)
+            self._facts = DenseFacts(net, self.X)
         return self._facts
 
     def _key(self) -> str:
@@ -115,7 +118,9 @@ class TrainingData:
         return fingerprint(self.X, self.y, self.sample_weight)
 
 
-class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseCompressor(
+    Reporting, TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
+):
     """Base class of all compression steps.
 
     A subclass stores its parameters in `__init__`, lists what is valid in
@@ -124,6 +129,7 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
     - ``_plan(net, data)``: decide what to change and return it as a small,
       printable object; `data` is a :class:`TrainingData` or None;
     - ``_apply(net, plan)``: change `net`, a private copy, and return it;
+    - optionally ``_more_facts(net)``: what its report has besides, of the changed net;
     - optionally ``_needs_data``: whether `_plan` must have rows;
     - optionally ``_makes_codes`` and ``_takes_codes``: whether it stores weights as
       codes, and whether it can work on such, so that an estimator refuses an order
@@ -228,14 +234,32 @@ class BaseCompressor(TransformerMixin, CallbackSupportMixin, BaseEstimator, meta
         context.call_on_fit_task_begin(estimator=self)
         self.plan_ = self._plan(net, data)
         result = self._apply(copy_net(net), self.plan_)
-        if data is None or data.dense_net is None:
-            # A forward may change the module (an Embedding with max_norm), so on a copy.
-            dense = net_facts(copy_net(net), None if data is None else first_row(data.X))
-        else:
-            dense = data._dense_facts()
-        self.report_ = compare(result, dense, None if data is None else first_row(data.X))
+        self._start_report(net, result, data)
         context.call_on_fit_task_end(estimator=self)
         return result
+
+    def _start_report(self, net: NeuralNet, result: NeuralNet, data: TrainingData | None) -> None:
+        self._report = Bunch()
+        self.__dict__.pop("_unmeasured", None)  # of an earlier fit
+        if data is not None and data._of_estimator:
+            self._unmeasured = (result, data._dense_facts())
+            return
+        # Whoever runs a step by hand has the net, and may change it before looking here.
+        row = None if data is None else first_row(data.X)
+        if data is None or data.dense_net is None:
+            # A forward may change the module (an Embedding with max_norm), so on a copy.
+            dense = net_facts(copy_net(net), row)
+        else:
+            dense = data._dense_facts()()
+        self._report.update(compare(result, dense, row), **self._more_facts(result))
+
+    def _measure(self, todo: Any) -> dict[str, Any]:
+        net, dense = todo
+        return {**compare(net, dense(), dense.row), **self._more_facts(net)}
+
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        """Return what this step's report has besides the facts of every report."""
+        return {}
 
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
         """Raise on bad parameters; with a net (trained or not) also on what does not fit it."""
@@ -342,30 +366,6 @@ def epoch_tick(task: Any, estimator: Any) -> Callable[[], None]:
         epoch.call_on_fit_task_end(estimator=estimator)
 
     return tick
-
-
-def check_order(compressor: Any) -> None:
-    """Refuse a step that cannot work on what the steps before it make, before any training."""
-    makers: list[str] = []
-    for step in steps_of(compressor):
-        ignored = len(getattr(step, "ignored_layers", ()))  # perhaps just the layers in question
-        if makers and not getattr(step, "_takes_codes", True) and not ignored:
-            name = type(step).__name__
-            raise ValueError(
-                f"{name} cannot work on weights that are stored as codes, and {makers[0]} stands "
-                f"before it. Change the order: first {name}, then {makers[0]}."
-            )
-        if getattr(step, "_makes_codes", False) and not ignored:
-            makers.append(type(step).__name__)
-
-
-def steps_of(compressor: Any) -> Iterator[Any]:
-    """Yield the single steps of a compressor, through nested Pipelines, in order."""
-    if isinstance(compressor, Pipeline):
-        for _, step in compressor.steps:
-            yield from steps_of(step)
-    elif compressor is not None and compressor != "passthrough":
-        yield compressor
 
 
 def _check_data(data: Any, caller: str) -> bool:

@@ -15,8 +15,9 @@ from skorch import NeuralNet
 
 from .._net_estimator import BaseNetEstimator, Dense, NetMaker, checked_weight
 from .._nets import check_net, check_unfitted_net
+from .._order import check_order, steps_of
 from .._store import Store
-from ..base import BaseCompressor, check_order, steps_of
+from ..base import BaseCompressor
 from ._dense import dense_net
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,12 @@ from skorch import NeuralNet
 from .._net_estimator import (
     Dense,
     NetMaker,
+    Trial,
     blank_net,
     data_for_steps,
-    explained,
     start_fold,
     task_of,
     train_once,
-    try_out,
 )
 from .._nets import copy_net, net_state_digest, predict_raw
 from .._report import first_row
@@ -46,21 +46,19 @@ def dense_net(
     context : CallbackContext
         Of the estimator's fit.
     check : callable
-        Called with the untrained net, or None, before any training.
+        Called with the untrained net, or None, before any training; with the trained net
+        where it was kept.
     """
     if isinstance(estimator.estimator, FrozenEstimator):
         return _frozen(estimator, rows, store, context, check), {}
     if isinstance(estimator.estimator, NetMaker):
         return _made(estimator, rows, store, context, check)
     net = blank_net(estimator.estimator, estimator._sizes_of(rows.X, rows.n_outputs))
-    untrained, output = try_out(net, rows.X)
-    y = estimator._fit_targets(rows.y, untrained or net, output)
-    check(untrained)
+    trial = Trial(partial(estimator._fit_targets, rows.y), check)
     options = {"store": store, "random_state": estimator.random_state}
-    task = task_of(context, "train", estimator, rows.X, y, n_epochs=net.max_epochs)
-    with task as progress, explained(output is None, rows.X):
-        fold = start_fold(net, rows.X, y, rows.sample_weight, **options)
-        return train_once(fold, progress=progress), {}
+    with task_of(context, "train", estimator, rows.X, rows.y, n_epochs=net.max_epochs) as progress:
+        fold = start_fold(net, rows.X, rows.y, rows.sample_weight, **options)
+        return train_once(fold, trial=trial, progress=progress), {}
 
 
 def _frozen(estimator: Any, rows: Bunch, store: Store, context: Any, check: Any) -> Dense:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -177,7 +178,7 @@ class BaseDistilled(NetMaker):
         names, classes = getattr(self, "feature_names_in_", None), getattr(self, "classes_", None)
         rows = Rows(X, y, sample_weight, names, classes)
         options = {"store": store, "random_state": self.random_state}
-        fold = start_fold(net, X, targets, sample_weight, **options)
+        fold = replace(start_fold(net, X, y, sample_weight, **options), y=targets)
         plan = self._plan_of(rows, fold, unlabeled)
         task = task_of(context, "train", self, X, targets, n_epochs=net.max_epochs)
         with task as progress, explained(output is None, X):

@@ -23,6 +23,7 @@ from ._signature import OptionalSampleWeight
 from ._training import (
     Dense,
     Fold,
+    Trial,
     blank_net,
     data_for_steps,
     explained,
@@ -41,6 +42,7 @@ __all__ = [
     "NetMaker",
     "NetRegressorMixin",
     "OptionalSampleWeight",
+    "Trial",
     "as_columns",
     "blank_net",
     "check_X",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from skorch import NeuralNet
 
 from .._file import measure
 from .._nets import FrozenNet, Predictor, n_rows
-from .._report import compare, first_row
+from .._report import DenseFacts, Reporting, compare, first_row
 from .._store import Store
 from ..base import epoch_tick
 from ._data import check_same_kind, check_X, kinds_of, ready, size_of_rows
@@ -31,15 +29,11 @@ class _Unmeasured(NamedTuple):
     """What the first look at a report needs besides the net."""
 
     dense_net: NeuralNet
-    dense_facts: dict[str, Any]
-    row: Any
-
-
-# Reports are few and quick; a lock for each of them could not be pickled.
-_measuring = threading.RLock()
+    dense_facts: DenseFacts
 
 
 class BaseNetEstimator(
+    Reporting,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     CallbackSupportMixin,
@@ -100,23 +94,13 @@ class BaseNetEstimator(
         self._kinds = kinds_of(X)
         self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
         self._report = Bunch(history=[dict(row) for row in net.history_], **facts)
-        # Not a view of the row: that would keep all of X.
-        self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts(), deepcopy(first_row(X)))
+        self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
-    @property
-    def report_(self) -> Bunch:
-        """What the net costs, beside the dense one."""
-        if "_report" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'report_'")
-        # To find the size of a file takes as long as to compress the net, and most fits of a
-        # sweep are never asked for it: so at the first look, once.
-        with _measuring:
-            todo = self.__dict__.pop("_unmeasured", None)
-            if todo is not None:
-                self._report.update(compare(self.net_, todo.dense_facts, todo.row))
-                self._report["dense_nbytes"] = measure(self, todo.dense_net)
-                self._report["nbytes"] = measure(self)
-        return self._report
+    def _measure(self, todo: _Unmeasured) -> dict[str, Any]:
+        # To find the size of a file takes as long as to compress the net.
+        facts = compare(self.net_, todo.dense_facts(), todo.dense_facts.row)
+        self._report.update(facts)  # they are part of the file
+        return {"dense_nbytes": measure(self, todo.dense_net), "nbytes": measure(self)}
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the net's raw outputs, so that the net can feed another estimator.
@@ -144,9 +128,7 @@ class BaseNetEstimator(
         return check_same_kind(check_X(self, X, self._dtype, reset=False), self._kinds)
 
     def __getstate__(self) -> dict[str, Any]:
-        if "_unmeasured" in self.__dict__:
-            _ = self.report_  # the dense net is not to be carried along
-        state = dict(super().__getstate__())
+        state = super().__getstate__()
         for name in ("net_", self._net_param, *self._other_nets):
             if name in state:
                 state[name] = _pack(state[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +45,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Fold:
-    """What a training starts from: the rows as the net takes them, and the seeds.
+    """What a training starts from: the rows, and the seeds.
 
     `identity` names net and rows, without the seed; None where nothing is kept or
     where they cannot be named.
@@ -68,6 +68,23 @@ class Fold:
         """Return the same net and seed with other rows."""
         identity = identity_of(self.store, net_identity, self.net, X, y, sample_weight)
         return replace(self, X=X, y=y, sample_weight=sample_weight, identity=identity)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a net must pass before it is trained; one that was kept has passed it.
+
+    Parameters
+    ----------
+    shape : callable
+        Called with the net and its output for one row (None: unknown); returns the
+        targets in the shape that the net takes.
+    check : callable
+        Called with the net, or None where it cannot run untrained.
+    """
+
+    shape: Callable[[NeuralNet, np.ndarray | None], Any]
+    check: Callable[[NeuralNet | None], None]
 
 
 def blank_net(estimator: NeuralNet, sizes: Mapping[str, int]) -> NeuralNet:
@@ -108,7 +125,7 @@ def start_fold(
     net : skorch.NeuralNet
         The unfitted definition; it is not changed.
     X, y, sample_weight : data
-        The fold's training rows, as the net takes them.
+        The fold's training rows; targets in the net's shape, unless a `Trial` finds it.
     store : Store
         Where trainings are kept.
     random_state : int, RandomState instance or None
@@ -124,6 +141,7 @@ def start_fold(
 def train_once(
     fold: Fold,
     *,
+    trial: Trial | None = None,
     progress: Progress | None = None,
     lesson: Lesson | None = None,
     stage: str = "dense",
@@ -134,6 +152,8 @@ def train_once(
     ----------
     fold : Fold
         Net, rows and seeds.
+    trial : Trial or None
+        None: the net has been tried out, and the targets of `fold` have its shape.
     progress : callable or None
         Called after each epoch.
     lesson : Lesson or None
@@ -152,17 +172,23 @@ def train_once(
             return fresh.initialize()
 
     def trainer() -> NeuralNet:
-        return train(
-            clone(net),
-            fold.X,
-            fold.y,
-            seed=seed,
-            split_seed=fold.split_seed,
-            sample_weight=fold.sample_weight,
-            progress=progress,
-            lesson=lesson,
-            stage=stage,
-        )
+        y, could_not_run = fold.y, False
+        if trial is not None:
+            untrained, output = try_out(net, fold.X)
+            y, could_not_run = trial.shape(untrained or net, output), output is None
+            trial.check(untrained)
+        with explained(could_not_run, fold.X):
+            return train(
+                clone(net),
+                fold.X,
+                y,
+                seed=seed,
+                split_seed=fold.split_seed,
+                sample_weight=fold.sample_weight,
+                progress=progress,
+                lesson=lesson,
+                stage=stage,
+            )
 
     dense, trained = fetch_trained(
         fold.store,
@@ -174,6 +200,11 @@ def train_once(
         describe=f"{type(net).__name__} on {len(fold.y)} rows",
     )
     check_net(dense, "The training")
+    if trial is not None:
+        # What the steps train on: the same whether the net was trained now or read.
+        fold = replace(fold, y=trial.shape(dense, predict_raw(dense, first_row(fold.X))))
+        if not trained:
+            trial.check(dense)
     return Dense(dense, data_for_steps(fold, dense, key), trained)
 
 

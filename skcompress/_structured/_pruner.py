@@ -254,13 +254,11 @@ class StructuredPruner(BaseCompressor):
         check_gradual(self, net, has_data=has_data)
         super()._check(net, has_data=has_data)
 
-    def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
-        result = super()._fit(net, data)
-        self.report_["units"] = dict(self.plan_.units)
-        self.report_["ratios"] = dict(self.plan_.ratios)
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        facts: dict[str, Any] = {"units": dict(self.plan_.units), "ratios": dict(self.plan_.ratios)}
         if self.scope == "sensitivity":
-            self.report_["sensitivity"] = [dict(row) for row in self.plan_.sensitivity]
-        return result
+            facts["sensitivity"] = [dict(row) for row in self.plan_.sensitivity]
+        return facts
 
     def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
         traced = trace_net(net, data, self.ignored_layers)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ..base import steps_of
+from .._order import steps_of
 from ._axes import import_pyplot
 
 # Okabe and Ito's colours without yellow; with the dashes and marks there is a look for each of 28.

@@ -294,10 +294,14 @@ def test_bad_parameters(digits, params, error, message):
         clf.fit(*digits)
 
 
-def test_bad_steps_are_refused_before_any_training(digits, monkeypatch):
+@pytest.mark.parametrize("kept", [False, True])
+def test_bad_steps_are_refused_before_any_training(digits, tmp_path, monkeypatch, kept):
     def no_training(*args, **kwargs):
         raise AssertionError("trained")
 
+    options = {"memory": tmp_path, "random_state": 0}
+    if kept:
+        CompressedClassifier(make_classifier(), **options).fit(*digits)
     monkeypatch.setattr("skcompress._net_estimator._training.train", no_training)
     for step, message in [
         (MagnitudePruner(0.5, ignored_layers=["hiden"]), "hiden"),
@@ -306,4 +310,4 @@ def test_bad_steps_are_refused_before_any_training(digits, monkeypatch):
     ]:
         nested = Pipeline([("all", Pipeline([("step", step)]))])
         with pytest.raises(ValueError, match=message):
-            CompressedClassifier(make_classifier(), nested).fit(*digits)
+            CompressedClassifier(make_classifier(), nested, **options).fit(*digits)

@@ -14,7 +14,7 @@ from tests.house.sources import PACKAGE, ROOT, modules
 
 FLOORS = [
     {"nn", "exceptions"},
-    {"base", "_report", "_nets", "_store", "_fingerprint", "_file", "_cv_results"},
+    {"base", "_order", "_report", "_nets", "_store", "_fingerprint", "_file", "_cv_results"},
     {
         "_pruning",
         "_structured",
