@@ -64,10 +64,10 @@ X = X / 16
 # -----------
 # ``alpha=0`` without new rows is ordinary training, so the net alone is a candidate
 # like any other. With ``memory`` each fold's forest is trained once for all settings
-# that give it the same rows to label.
+# that give it the same rows to label. ``held_out=0``: here cross-validation scores.
 
 cache = tempfile.TemporaryDirectory(prefix="skcompress-")
-clf = DistilledClassifier(student, teacher, memory=cache.name, random_state=0)
+clf = DistilledClassifier(student, teacher, held_out=0, memory=cache.name, random_state=0)
 cv = StratifiedKFold(3, shuffle=True, random_state=0)
 settings = [
     {"alpha": [0.0, 0.5, 1.0]},
@@ -92,7 +92,8 @@ for params, score in zip(
 # and scores all on a fifth of the rows that none has seen. Here most of the gain is
 # that of the new rows and steps; the forest is one way to label them.
 
-report = search.best_estimator_.set_params(control=True).fit(X, y).report_
+best = search.best_estimator_
+report = best.set_params(control=True, held_out=0.2).fit(X, y).report_
 print(
     f"\nOn {report.n_held_out} held-out rows: teacher {report.teacher_score:.3f}, "
     f"student {report.student_score:.3f}, control {report.control_score:.3f}"
@@ -111,7 +112,7 @@ compressor = Pipeline(
         ("quantize", Quantizer(bits=6)),
     ]
 )
-inner = search.best_estimator_.set_params(control=False)
+inner = best.set_params(control=False, held_out=0)
 small = CompressedClassifier(inner, compressor, memory=cache.name, random_state=0)
 scores = cross_validate(small, X, y, cv=cv)["test_score"]
 small.fit(X, y)

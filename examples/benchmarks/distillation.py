@@ -227,7 +227,7 @@ def one_fold(pair, rows, seed, memory):
     base, student, teacher, score = pair
     X, y, train, test = rows
     setting = choose(pair, X[train], y[train], seed)
-    shared = {"memory": memory, "random_state": seed}
+    shared = {"memory": memory, "random_state": seed, "held_out": 0}  # scored on the test fold
     alone = base(student, teacher, alpha=0.0, **shared).fit(X[train], y[train])
     taught = keeping_control(base)(student, teacher, keep_teacher=True, **setting, **shared)
     taught.fit(X[train], y[train])

@@ -34,7 +34,6 @@ from ._asking import Rows, fit_teacher
 from ._augmentation import check_augmentable
 from ._lesson import Plan, Taught, teach, teacher_seed
 from ._scores import (
-    HELD_OUT,
     Scores,
     held_out_rows,
     score_all,
@@ -57,7 +56,7 @@ class BaseDistilled(NetMaker):
         "augment": [StrOptions({"noise", "mixup", "swap"}), callable, None],
         "n_augment": [Interval(Integral, 0, None, closed="left")],
         "control": ["boolean"],
-        "held_out": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
+        "held_out": [Interval(Real, 0, 1, closed="left")],
         "keep_teacher": ["boolean"],
         **NetMaker._parameter_constraints,
     }
@@ -76,7 +75,7 @@ class BaseDistilled(NetMaker):
         augment: Any = None,
         n_augment: int = 0,
         control: bool = False,
-        held_out: float | str = "auto",
+        held_out: float = 0.2,
         keep_teacher: bool = False,
         memory: Any = None,
         shape_params: dict[str, str] | None = None,
@@ -243,7 +242,7 @@ class BaseDistilled(NetMaker):
 
     def _score_on_part(self, fold: Fold, rows: Rows, plan: Plan, temperature: float) -> Scores:
         """Train all once more on some of the rows, and score them on the others."""
-        part, held = held_out_rows(rows, self._share(fold.store), seed_from(plan.seed, "held out"))
+        part, held = held_out_rows(rows, self.held_out, seed_from(plan.seed, "held out"))
         if len(held) == 0:
             return Scores(0)
         try:
@@ -251,11 +250,6 @@ class BaseDistilled(NetMaker):
         except (ValueError, RuntimeError) as error:
             warn_of_no_scores(error, len(part))  # the student itself is trained by now
             return Scores(0)
-
-    def _share(self, store: Store) -> float:
-        if not isinstance(self.held_out, str):
-            return float(self.held_out)
-        return HELD_OUT if self.control or store.location is None else 0.0
 
     def _score_parts(
         self,

@@ -64,12 +64,12 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
     control : bool, default=False
         Train the student a second time, with the same steps and the same new rows but
         on labels, and report its score.
-    held_out : float or "auto", default="auto"
+    held_out : float, default=0.2
         Share of the rows in [0, 1) that is held out for the scores in the report if the
         student's `train_split` keeps none. What predicts is fitted on all rows; for the
         scores, teacher, student and control are fitted once more without these, so
-        that `fit` takes nearly twice as long. 0: no scores. "auto": 0.2, but 0 with
-        `memory` and no `control`, as in a sweep cross-validation gives the scores.
+        that `fit` takes nearly twice as long. 0: no scores, which is for sweeps, where
+        cross-validation gives them.
     keep_teacher : bool, default=False
         Keep the fitted teacher as `teacher_`, in pickles too. It is fitted once more for
         that where its targets were in `memory`; with `cv` it is one of all rows.

@@ -14,8 +14,6 @@ from .._net_estimator import of_known_classes
 from .._nets import Predictor
 from ._asking import Rows
 
-# Of the rows, where nobody says how many.
-HELD_OUT = 0.2
 # R^2 needs two.
 _FEWEST = 2
 _CERTAIN = 0.995

@@ -61,7 +61,7 @@ def fits(folder):
 def distilled(folder, *, memory="cache", net=None, **params):
     net = make_classifier(max_epochs=2) if net is None else net
     memory = None if memory is None else folder / memory
-    params = {"random_state": 0, "augment": "mixup", "n_augment": 1, **params}
+    params = {"random_state": 0, "augment": "mixup", "n_augment": 1, "held_out": 0, **params}
     return DistilledClassifier(net, Counted(str(folder / "count")), memory=memory, **params)
 
 
@@ -87,7 +87,7 @@ def scores_of(search):
 def uncached(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncached")
     (folder / "count").mkdir()
-    search = sweep(distilled(folder, memory=None, held_out=0), digits)
+    search = sweep(distilled(folder, memory=None), digits)
     assert fits(folder) == 12 * 3 + 1
     return search
 
