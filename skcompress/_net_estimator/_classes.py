@@ -40,8 +40,8 @@ class NetClassifierMixin(ClassifierMixin):
         if self._predictor.has_own_predict:
             return self.classes_[np.asarray(self.net_.predict(X)).astype(int)]
         probabilities = self._probabilities(X)
-        threshold = getattr(self.net_, "threshold", None) if is_binary(self.net_) else None
-        if threshold is not None and len(self.classes_) == 2:
+        if self._predictor.is_binary and len(self.classes_) == 2:
+            threshold = getattr(self.net_, "threshold", 0.5)
             return self.classes_[(probabilities[:, 1] > threshold).astype(int)]
         return self.classes_[probabilities.argmax(axis=1)]
 

@@ -8,7 +8,6 @@ path is the only one that is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,11 @@ import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.dataset import Dataset
 from skorch.utils import to_numpy
+from torch import nn
 from torch.utils.data import DataLoader
+
+from ._rows import take_rows
+from ._teaching import is_binary
 
 _ON_THE_WAY = (
     "infer",
@@ -63,6 +66,7 @@ class Predictor:
         self.net = net
         self.is_straight = _is_skorchs_way(net)
         self.has_own_predict = not _is_skorch(net, "predict")
+        self.is_binary = is_binary(net)
         self._has_own_proba = not _is_skorch(net, "predict_proba")
         self._stamp = _stamp(net)
         self._nonlinearity = None if self._has_own_proba else _nonlinearity(net)
@@ -83,30 +87,26 @@ class Predictor:
 
     def _joined(self, X: Any, nonlinearity: Any) -> np.ndarray:
         current = self._current()
-        if current.is_straight and _is_plain(X):
-            outputs = current._straight(X)
-        else:
+        if not (current.is_straight and _is_plain(X)):
             outputs = current.net.forward_iter(X)
-        firsts = (output[0] if isinstance(output, tuple) else output for output in outputs)
-        arrays = [to_numpy(nonlinearity(y) if nonlinearity else y) for y in firsts]
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            return _stacked([_finished(output, nonlinearity) for output in outputs])
+        if _is_training(current.net.module_):
+            current.net._set_training(False)
+        first = next(iter(X.values())) if isinstance(X, dict) else X
+        n_rows, size = len(first), _batch_size(current.net, first)
+        if n_rows <= size:
+            return _finished(current._straight(X), nonlinearity)
+        parts = (take_rows(X, slice(i, i + size)) for i in range(0, n_rows, size))
+        return _stacked([_finished(current._straight(part), nonlinearity) for part in parts])
 
-    def _straight(self, X: Any) -> Iterator[Any]:
-        net, module = self.net, self.net.module_
-        # skorch's binary classifier reshapes the output; otherwise `infer` only calls.
-        call = net.infer if isinstance(net, NeuralNetBinaryClassifier) else module
-        if any(layer.training for layer in module.modules()):
-            net._set_training(False)
-        first = next(iter(X.values())) if isinstance(X, Mapping) else X
-        n_rows = len(first)
-        size = _batch_size(net, first)
-        for start in range(0, n_rows, size):
-            with torch.inference_mode():
-                if isinstance(X, Mapping):
-                    rows = {name: _tensor(a[start : start + size], net) for name, a in X.items()}
-                    yield net.infer(rows)
-                else:
-                    yield call(_tensor(X[start : start + size] if size < n_rows else X, net))
+    def _straight(self, X: Any) -> Any:
+        net = self.net
+        with torch.inference_mode():
+            if isinstance(X, dict):
+                return net.infer({name: _tensor(array, net) for name, array in X.items()})
+            # skorch's binary classifier reshapes the output; otherwise `infer` only calls.
+            call = net.infer if isinstance(net, NeuralNetBinaryClassifier) else net.module_
+            return call(_tensor(X, net))
 
 
 def predict_raw(net: NeuralNet, X: Any) -> np.ndarray:
@@ -154,8 +154,36 @@ def _stamp(net: NeuralNet) -> tuple[Any, ...]:
 
 
 def _is_plain(X: Any) -> bool:
-    arrays = X.values() if isinstance(X, Mapping) else (X,)
-    return all(isinstance(array, np.ndarray) for array in arrays)
+    if isinstance(X, dict):
+        return all(isinstance(array, np.ndarray) for array in X.values())
+    return isinstance(X, np.ndarray)
+
+
+def _is_training(module: nn.Module) -> bool:
+    """Whether any layer is in training mode; a walk by hand takes a fifth of `modules()`."""
+    layers: list[nn.Module | None] = [module]
+    while layers:
+        layer = layers.pop()
+        if layer is not None:
+            if layer.training:
+                return True
+            if layer._modules:
+                layers.extend(layer._modules.values())
+    return False
+
+
+def _finished(output: Any, nonlinearity: Any) -> np.ndarray:
+    """Return the (first) output of a batch as an array, with the nonlinearity if there is one."""
+    if isinstance(output, tuple):
+        output = output[0]
+    if nonlinearity is not None:
+        output = nonlinearity(output)
+    is_ready = type(output) is torch.Tensor and output.is_cpu and not output.requires_grad
+    return output.numpy() if is_ready else to_numpy(output)
+
+
+def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _nonlinearity(net: NeuralNet) -> Any:

@@ -181,6 +181,27 @@ def test_evaluation_mode(digits):
     np.testing.assert_array_equal(predict_raw(net, digits[0]), predict_raw(net, digits[0]))
 
 
+class DeepNoise(MLP):
+    def __init__(self):
+        super().__init__()
+        self.none = None
+        self.register_module("absent", None)
+        self.after = nn.Sequential(nn.Sequential(nn.Identity(), nn.Dropout(0.5)))
+
+    def forward(self, X):
+        return self.after(super().forward(X))
+
+
+def test_one_layer_alone_in_training_mode_is_put_back(digits):
+    net = initialized(make_classifier(DeepNoise))
+    predictor, net.module_.after[0] = Predictor(net), nn.Sequential(nn.Dropout(0.5))
+    net.module_.eval()
+    quiet = predictor.raw(digits[0])
+    net.module_.after[0][0].train()
+    np.testing.assert_array_equal(predictor.raw(digits[0]), quiet)
+    assert not net.module_.after[0][0].training
+
+
 def test_a_row_does_not_depend_on_its_batch_mates(fitted_classifier, digits):
     X = digits[0]
     together = predict_raw(fitted_classifier, X)
