@@ -8,6 +8,7 @@ path is the only one that is right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -92,7 +93,7 @@ class Predictor:
             return _stacked([_finished(output, nonlinearity) for output in outputs])
         if _is_training(current.net.module_):
             current.net._set_training(False)
-        first = next(iter(X.values())) if isinstance(X, dict) else X
+        first = X if isinstance(X, np.ndarray) else next(iter(X.values()))
         n_rows, size = len(first), _batch_size(current.net, first)
         if n_rows <= size:
             return _finished(current._straight(X), nonlinearity)
@@ -102,7 +103,7 @@ class Predictor:
     def _straight(self, X: Any) -> Any:
         net = self.net
         with torch.inference_mode():
-            if isinstance(X, dict):
+            if not isinstance(X, np.ndarray):
                 return net.infer({name: _tensor(array, net) for name, array in X.items()})
             # skorch's binary classifier reshapes the output; otherwise `infer` only calls.
             call = net.infer if isinstance(net, NeuralNetBinaryClassifier) else net.module_
@@ -154,9 +155,9 @@ def _stamp(net: NeuralNet) -> tuple[Any, ...]:
 
 
 def _is_plain(X: Any) -> bool:
-    if isinstance(X, dict):
-        return all(isinstance(array, np.ndarray) for array in X.values())
-    return isinstance(X, np.ndarray)
+    if isinstance(X, np.ndarray):
+        return True
+    return isinstance(X, Mapping) and all(isinstance(a, np.ndarray) for a in X.values())
 
 
 def _is_training(module: nn.Module) -> bool:
@@ -201,9 +202,9 @@ def _softmax(outputs: torch.Tensor) -> torch.Tensor:
 
 def _batch_size(net: NeuralNet, array: np.ndarray) -> int:
     own = net.__dict__.get("iterator_valid__batch_size", net.batch_size)
-    n_rows = max(len(array), 1)
-    if own == -1:
-        return n_rows
+    n_rows = len(array)
+    if own == -1 or n_rows <= own:
+        return max(n_rows, 1)
     in_cache = _MAX_ELEMENTS * n_rows // max(array.size, 1)
     return max(own, min(in_cache, _MAX_ENLARGED * own))
 
