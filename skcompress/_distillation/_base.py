@@ -177,6 +177,7 @@ class BaseDistilled(NetMaker):
         names, classes = getattr(self, "feature_names_in_", None), getattr(self, "classes_", None)
         rows = Rows(X, y, sample_weight, names, classes)
         options = {"store": store, "random_state": self.random_state}
+        # Named by the labels as they came, so that alpha=0 is an ordinary training to the store.
         fold = replace(start_fold(net, X, y, sample_weight, **options), y=targets)
         plan = self._plan_of(rows, fold, unlabeled)
         task = task_of(context, "train", self, X, targets, n_epochs=net.max_epochs)

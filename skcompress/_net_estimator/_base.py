@@ -97,7 +97,6 @@ class BaseNetEstimator(
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
     def _measure(self, todo: _Unmeasured) -> dict[str, Any]:
-        # To find the size of a file takes as long as to compress the net.
         facts = compare(self.net_, todo.dense_facts(), todo.dense_facts.row)
         self._report.update(facts)  # they are part of the file
         return {"dense_nbytes": measure(self, todo.dense_net), "nbytes": measure(self)}

@@ -184,7 +184,6 @@ def test_evaluation_mode(digits):
 class DeepNoise(MLP):
     def __init__(self):
         super().__init__()
-        self.none = None
         self.register_module("absent", None)
         self.after = nn.Sequential(nn.Sequential(nn.Identity(), nn.Dropout(0.5)))
 
