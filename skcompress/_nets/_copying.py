@@ -141,7 +141,7 @@ def _copy_module(module: Any, memo: dict[int, Any]) -> Any:
                 # activations which a module stores for inspection.
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     memo.setdefault(id(value), value.detach().clone())
-                # A layer has a dozen empty dicts for hooks, most of what deepcopy takes its time for.
+                # A layer has a dozen empty dicts for hooks: half of the time of deepcopy.
                 elif type(value) in (dict, OrderedDict) and not value:
                     memo.setdefault(id(value), type(value)())
     return copy.deepcopy(module, memo)

@@ -65,6 +65,9 @@ class StructurePlan:
         For each layer which of its units go.
     protected : list of str
         What had to stay, and why.
+    reconstruction : dict of str to (float, float)
+        For each layer that got new weights, which share of the variance of its outputs
+        was missed before and after.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class StructurePlan:
     ) -> None:
         self.structure = structure_of(module)
         self.sensitivity = [dict(row) for row in sensitivity]
+        self.reconstruction: dict[str, tuple[float, float]] = {}
         self._kept = pack_kept(graph.kept(removed))
         self.units: dict[str, tuple[int, int]] = {}
         self.removed: dict[str, list[int]] = {}
@@ -118,11 +122,15 @@ class StructurePlan:
             for name, own in self.removed.items()
         ]
         head = f"StructurePlan({n - n_kept} of {n} units go)"
+        lines += [
+            f"  {name}: new weights; {before:.3g} of the variance missed before, {after:.3g} now"
+            for name, (before, after) in self.reconstruction.items()
+        ]
         return "\n".join([head, *lines, *(f"  {line}" for line in self.protected)])
 
 
 class GradualPlan(TrainedPlan):
-    """The plan of several removals with training between them: good for one net only.
+    """The plan of removals after which weights were trained or solved for: good for one net only.
 
     Attributes
     ----------
@@ -153,6 +161,11 @@ class GradualPlan(TrainedPlan):
     def sensitivity(self) -> list[dict[str, Any]]:
         """The trials before the first step."""
         return self.steps[0].sensitivity
+
+    @property
+    def reconstruction(self) -> dict[str, tuple[float, float]]:
+        """The layers that got new weights in the last step."""
+        return self.steps[-1].reconstruction
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "steps": self.steps}

@@ -12,11 +12,12 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._nets import copy_net, module_root, seeded
-from ..nn.importance_units import choose_below, choose_fraction
+from ..nn.graph import plain_copy
+from ..nn.importance_units import choose_below, choose_fraction, unit_groups, weight_scores
 from ..nn.sensitivity import marginal_losses, trial_counts
 from ..nn.surgery import shrink
 from ._plan import group_names
-from ._rows import batches, mean_loss, scan_rows
+from ._rows import batches, mean_loss, scan_rows, taylor_scores, unit_activations
 from ._traced import Traced
 
 # More rows change the allocation little, and each trial of each group predicts them.
@@ -59,6 +60,31 @@ class Ranking:
             return chosen
         both = zip(chosen, self.places, strict=True)
         return [[places[i] for i in own] for own, places in both]
+
+
+def score_units(
+    traced: Traced, importance: str | Callable[..., Any], seed: Callable[[], int]
+) -> list[Tensor]:
+    """Return for each group how much its units matter; the seed is asked for if one is needed."""
+    plain, graph = plain_copy(traced.module), traced.graph
+    if importance == "taylor":
+        return taylor_scores(traced.net, traced.data, graph)
+    if importance == "activation":
+        return unit_activations(traced.net, traced.data, graph)
+    if importance == "random":
+        draw = torch.Generator().manual_seed(seed())
+        return [torch.rand(group.n_units, generator=draw) for group in graph.groups]
+    groups = unit_groups(plain, graph)
+    if isinstance(importance, str):
+        return weight_scores(groups, importance)
+    scores = [torch.as_tensor(importance(group)).float() for group in groups]
+    for group, one in zip(groups, scores, strict=True):
+        if one.shape != (group.n_units,) or bool(one.isnan().any()):
+            raise ValueError(
+                f"The callable given as 'importance' returned {one!r} for {group.name!r}, but "
+                f"expected {group.n_units} numbers, one for each unit and none of them nan."
+            )
+    return scores
 
 
 def rank_by_scan(
