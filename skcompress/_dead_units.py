@@ -18,8 +18,8 @@ from ._nets import (
     with_layer_name,
 )
 from .base import BaseCompressor, TrainingData
+from .nn.copying import copy_module
 from .nn.dead import Removal, fold_norms, foldable_norms, remove, remove_dead
-from .nn.graph import copy_module
 from .nn.graph.proof import prove_same
 
 __all__ = ["DeadUnitRemover"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from ._nets import check_unshared, inputs_of, module_root, replace_modules, seeded
 from .base import BaseCompressor, TrainingData
-from .nn.graph import copy_module
+from .nn.copying import copy_module
 from .nn.graph.proof import admit, prove_same
 from .nn.layers import is_coded
 from .nn.low_rank import (

@@ -25,7 +25,7 @@ from skcompress._structured._traced import trace_net
 from skcompress.io import load, save
 from skcompress.metrics import compression_scoring
 from skcompress.model_selection import SmallestWithinDrop
-from skcompress.nn.graph import copy_module
+from skcompress.nn.copying import copy_module
 from skcompress.nn.graph.attention import PrunedAttention
 from tests.nets import MLP, Attention, Convolution, Recurrent, TwoInputs, make_classifier
 

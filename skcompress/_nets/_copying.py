@@ -8,7 +8,6 @@ live in `__main__` of a worker process. Modules are copied one by one instead.
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,8 @@ from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.utils import get_map_location
 from torch import nn
+
+from ..nn.copying import copy_module
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     taken over). The given net is not touched.
     """
     memo: dict[int, Any] = {}
-    return _rebuild(type(net), net.__dict__, lambda part: _copy_module(part, memo))
+    return _rebuild(type(net), net.__dict__, lambda part: _copy_part(part, memo))
 
 
 def replace_modules(net: NeuralNet, modules: dict[str, nn.Module]) -> NeuralNet:
@@ -97,7 +98,7 @@ class FrozenNet:
             part = self.state[name + "_"]
             if isinstance(part, nn.Module) and _device_of(part).type != "cpu":
                 # Unpickling must work on machines without this device.
-                self.state[name + "_"] = _copy_module(part, {}).cpu()
+                self.state[name + "_"] = copy_module(part).cpu()
 
     def thaw(self) -> NeuralNet:
         """Return the net, ready to predict and to be trained further."""
@@ -132,19 +133,9 @@ def _rebuild_optimizers(net: NeuralNet) -> None:
             net._initialize_optimizer()
 
 
-def _copy_module(module: Any, memo: dict[int, Any]) -> Any:
-    """Deep-copy one module; tensors it kept from its last forward come along detached."""
-    if isinstance(module, nn.Module):
-        for layer in module.modules():
-            for value in vars(layer).values():
-                # deepcopy refuses tensors that are part of a graph, such as
-                # activations which a module stores for inspection.
-                if isinstance(value, torch.Tensor) and not value.is_leaf:
-                    memo.setdefault(id(value), value.detach().clone())
-                # A layer has a dozen empty dicts for hooks: half of the time of deepcopy.
-                elif type(value) in (dict, OrderedDict) and not value:
-                    memo.setdefault(id(value), type(value)())
-    return copy.deepcopy(module, memo)
+def _copy_part(part: Any, memo: dict[int, Any]) -> Any:
+    # A criterion may be a plain function.
+    return copy_module(part, memo) if isinstance(part, nn.Module) else copy.deepcopy(part, memo)
 
 
 def _move_to_device(net: NeuralNet) -> None:

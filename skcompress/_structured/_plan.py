@@ -13,7 +13,8 @@ from torch import nn
 
 from .._nets import layer_name, module_root, replace_modules, with_layer_name
 from ..base import TrainedPlan
-from ..nn.graph import Graph, Kept, pack_kept, plain_copy, unpack_kept
+from ..nn.copying import plain_copy
+from ..nn.graph import Graph, Kept, pack_kept, unpack_kept
 from ..nn.sizes import sizes
 from ..nn.surgery import shrink
 

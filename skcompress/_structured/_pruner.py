@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData, check_gradual
-from ..nn.graph import copy_module
+from ..nn.copying import copy_module
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
 from ..nn.importance_units import (

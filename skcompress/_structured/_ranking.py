@@ -12,7 +12,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._nets import copy_net, module_root, seeded
-from ..nn.graph import plain_copy
+from ..nn.copying import plain_copy
 from ..nn.importance_units import choose_below, choose_fraction, unit_groups, weight_scores
 from ..nn.sensitivity import marginal_losses, trial_counts
 from ..nn.surgery import shrink

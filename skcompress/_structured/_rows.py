@@ -23,7 +23,8 @@ from .._nets import (
     take_rows,
 )
 from ..base import TrainingData
-from ..nn.graph import Graph, plain_copy
+from ..nn.copying import plain_copy
+from ..nn.graph import Graph
 from ..nn.importance_units import unit_sums
 
 # More rows change the order of units little, and cost time in every candidate of a sweep.

@@ -12,7 +12,8 @@ from torch import nn
 from .._file import NotPlainError, measure_net
 from .._nets import check_unshared, copy_net, inputs_of, module_root, replace_modules, seeded
 from ..base import TrainingData
-from ..nn.graph import Graph, Inputs, copy_module, trace
+from ..nn.copying import copy_module
+from ..nn.graph import Graph, Inputs, trace
 from ..nn.graph.proof import provable
 from ..nn.stats import count_macs, count_params
 from ..nn.surgery import shrink

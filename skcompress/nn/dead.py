@@ -15,18 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from skcompress.nn.copying import copy_module, plain_copy
 from skcompress.nn.folding import can_fold, fold_constants_, fold_norm_
-from skcompress.nn.graph import (
-    AxisKey,
-    Graph,
-    Inputs,
-    PackedKept,
-    copy_module,
-    pack_kept,
-    plain_copy,
-    trace,
-    unpack_kept,
-)
+from skcompress.nn.graph import AxisKey, Graph, Inputs, PackedKept, pack_kept, trace, unpack_kept
 from skcompress.nn.graph.constants import Reading, readings
 from skcompress.nn.graph.norms import norms_behind
 from skcompress.nn.graph.proof import admit, prove, prove_same

@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from skcompress.nn.graph import Graph, Kept, copy_module, plain_copy
+from skcompress.nn.copying import copy_module, plain_copy
+from skcompress.nn.graph import Graph, Kept
 from skcompress.nn.graph.attention import prune_attention_
 from skcompress.nn.layers import PackedWeight, is_coded, packed_weights
 from skcompress.nn.quant import Codes

@@ -140,27 +140,3 @@ def test_a_frozen_net_comes_back(fitted_classifier, digits):
 def test_a_frozen_net_is_smaller(digits):
     net = make_classifier(max_epochs=1).fit(*digits)
     assert len(pickle.dumps(FrozenNet(net))) < len(pickle.dumps(net))
-
-
-class Sharing(nn.Module):
-    """Keeps empty dicts of its own, one of them under two names, and a tensor that is no weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-        self.seen = self.also_seen = {}
-        self.scale = torch.ones(2)
-
-    def forward(self, X):
-        return self.layer(X)
-
-
-def test_empty_dicts_of_a_module_are_copied(digits):
-    net = make_classifier(module=Sharing, max_epochs=1).fit(*digits)
-    copied = copy_net(net).module_
-    assert copied.seen is copied.also_seen
-    copied.seen["row"] = 1
-    copied.layer.register_forward_hook(lambda *args: None)
-    assert net.module_.seen == {}
-    assert not net.module_.layer._forward_hooks
-    assert len(copied.layer._forward_hooks) == 1

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from skcompress.nn.copying import plain_copy
 from skcompress.nn.folding import (
     FoldedNorm,
     add_bias_,
@@ -18,7 +19,6 @@ from skcompress.nn.folding import (
     has_new_bias,
     remove_norm_,
 )
-from skcompress.nn.graph import plain_copy
 from skcompress.nn.layers import code_layer, pack_weight
 
 

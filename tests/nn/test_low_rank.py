@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcompress._low_rank import _layers, _split, _why_not
+from skcompress.nn.copying import copy_module
 from skcompress.nn.folding import add_bias_, has_new_bias
-from skcompress.nn.graph import copy_module
 from skcompress.nn.graph._precision import call_in, module_in
 from skcompress.nn.graph.proof import admit, prove_same
 from skcompress.nn.low_rank import (

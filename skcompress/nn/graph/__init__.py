@@ -16,7 +16,7 @@ from skcompress.nn.graph._groups import (
     unpack_kept,
 )
 from skcompress.nn.graph._labels import AxisKey
-from skcompress.nn.graph._tracer import Inputs, TraceError, copy_module, plain_copy, trace
+from skcompress.nn.graph._tracer import Inputs, TraceError, trace
 
 __all__ = [
     "AxisKey",
@@ -27,9 +27,7 @@ __all__ = [
     "PackedKept",
     "Protected",
     "TraceError",
-    "copy_module",
     "pack_kept",
-    "plain_copy",
     "trace",
     "unpack_kept",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,15 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from skcompress.nn.copying import plain_copy
 from skcompress.nn.graph import _layer_rules  # noqa: F401  # registers its rules
 from skcompress.nn.graph._calls import RULES, Call, Rule, protect_all, tensors_in
 from skcompress.nn.graph._groups import Graph, build_graph
 from skcompress.nn.graph._labels import Labels
 from skcompress.nn.graph._rules import elementwise
 from skcompress.nn.graph._shadows import Shadows
-from skcompress.nn.layers import decode_layer, is_coded, packed_weights
 
-__all__ = ["Inputs", "TraceError", "copy_module", "plain_copy", "trace"]
+__all__ = ["Inputs", "TraceError", "trace"]
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments of one call of a module."""
@@ -82,41 +81,6 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
             f"{unused[0]} was not used on these rows, and what is used depends on the data",
         )
     return build_graph(plain, labels, ignored)
-
-
-def copy_module(module: nn.Module) -> nn.Module:
-    """Copy a module; tensors it kept from its last forward come along detached."""
-    memo: dict[int, Any] = {}
-    for layer in module.modules():
-        for value in vars(layer).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo.setdefault(id(value), value.detach().clone())
-    with torch.inference_mode(False):
-        return copy.deepcopy(module, memo)
-
-
-def plain_copy(module: nn.Module) -> nn.Module:
-    """Copy a module; layers stored as codes become plain layers with the decoded weights."""
-    copied = copy_module(module)
-    made: dict[int, nn.Parameter] = {}
-    for layer in list(copied.modules()):
-        if is_coded(layer):
-            _decode_in_place(layer, made)
-    return copied
-
-
-def _decode_in_place(layer: nn.Module, made: dict[int, nn.Parameter]) -> None:
-    """Make a coded layer plain; weights that share their codes go on sharing them."""
-    shared = {attr: id(packed) for attr, packed in packed_weights(layer).items()}
-    plain = decode_layer(layer)
-    for attr, key in shared.items():
-        plain._parameters[attr] = made.setdefault(key, plain._parameters[attr])  # type: ignore[arg-type]
-    children = {name: own for name, own in layer._modules.items() if name in plain._modules}
-    layer.__class__ = plain.__class__
-    layer.__dict__ = plain.__dict__
-    layer._modules = children  # its own ones, not their copies
-    if isinstance(layer, nn.RNNBase):
-        layer._init_flat_weights()
 
 
 def _copy_to_watch(module: nn.Module) -> nn.Module:

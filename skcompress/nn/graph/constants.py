@@ -21,12 +21,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from skcompress.nn.copying import plain_copy
 from skcompress.nn.graph._calls import tensors_in
 from skcompress.nn.graph._labels import AxisKey
 from skcompress.nn.graph._layer_rules import operands
 from skcompress.nn.graph._precision import call_in, module_in
 from skcompress.nn.graph._reach import PRODUCTS, marks_of
-from skcompress.nn.graph._tracer import Inputs, bind, decomposed, is_alias, plain_copy
+from skcompress.nn.graph._tracer import Inputs, bind, decomposed, is_alias
 
 __all__ = ["Reading", "readings"]
 

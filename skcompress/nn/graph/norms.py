@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skcompress.nn.copying import plain_copy
 from skcompress.nn.folding import can_fold
 from skcompress.nn.graph._calls import tensors_in
-from skcompress.nn.graph._tracer import Inputs, decomposed, plain_copy
+from skcompress.nn.graph._tracer import Inputs, decomposed
 from skcompress.nn.layers import is_coded
 
 __all__ = ["norms_behind"]

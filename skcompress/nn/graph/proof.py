@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from skcompress.nn.copying import copy_module, plain_copy
 from skcompress.nn.graph._groups import Graph
 from skcompress.nn.graph._precision import call_in, module_in
-from skcompress.nn.graph._tracer import Inputs, copy_module, plain_copy
+from skcompress.nn.graph._tracer import Inputs
 from skcompress.nn.surgery import masked, shrink
 
 __all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
