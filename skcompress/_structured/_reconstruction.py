@@ -36,10 +36,9 @@ _RULES = 1
 _SAMPLES, _PER_INPUT = 16384, 8
 # Rows that they are of: more for layers that make one sample of a row, fewer for convolutions.
 _MIN_ROWS, _MAX_ROWS = 512, 4096
-_CHUNK, _HELD_OUT = 256, 5  # rows at once; every fifth chunk chooses the penalty
+_CHUNK, _HELD_OUT = 128, 5  # rows at once; every fifth chunk chooses the penalty
 
 Errors = dict[str, tuple[float, float]]
-Seen = list[tuple[Tensor, Tensor] | None]
 
 
 def reconstruct(
@@ -150,13 +149,13 @@ def _refit(
     wanted = max(_SAMPLES, _PER_INPUT * n_inputs(layer))
     n = min(n_rows(X), _MAX_ROWS, max(_MIN_ROWS, math.ceil(wanted / per_row)))
     for number, chunk in enumerate(_chunks(X, n)):
-        most = math.ceil(wanted * n_rows(chunk) / n)
-        calls = list(zip(_seen(pruned, name, chunk), _seen(dense, name, chunk), strict=False))
-        for now, then in calls:
+        inputs, targets = _seen(pruned, name, chunk, 0), _seen(dense, name, chunk, 1)
+        most = math.ceil(wanted * n_rows(chunk) / n / max(1, len(inputs)))
+        for now, then in zip(inputs, targets, strict=False):
             if now is None or then is None:
                 return 1.0, 1.0
             try:
-                x, y = samples(layer, now[0], then[1], most, seed=number)
+                x, y = samples(layer, now, then, most, seed=number)
             except ValueError:  # the net has done something else with these rows than before
                 return 1.0, 1.0
             y = y if outputs is None else y[:, outputs]
@@ -174,13 +173,15 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
             yield chunk
 
 
-def _seen(net: NeuralNet, name: str, rows: Any) -> Seen:
-    """Return the input and the output of each call of a layer; None where they cannot be kept."""
-    seen: Seen = []
+def _seen(net: NeuralNet, name: str, rows: Any, which: int) -> list[Tensor | None]:
+    """Return what each call of a layer is given (0) or returns (1); None: it cannot be kept."""
+    seen: list[Tensor | None] = []
 
-    def note(given: Any, output: Any) -> None:
-        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(output)  # one row of a vmap
-        seen.append(None if wrapped or given is None else (given.detach(), output.detach()))
+    def note(*tensors: Any) -> None:
+        tensor = tensors[which]
+        # None: given in some other way. Wrapped: one row of a vmap.
+        gone = tensor is None or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        seen.append(None if gone else tensor.detach())
 
     with _watched(net, {name: note}):
         predict_raw(net, rows)
