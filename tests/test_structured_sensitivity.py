@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNetClassifier
@@ -20,6 +21,7 @@ from skcompress import (
     TrainingData,
 )
 from skcompress._nets import predict_raw, split_rows
+from skcompress._structured import _ranking
 from skcompress.metrics import compression_scoring
 from skcompress.nn.stats import count_params
 from tests.nets import MLP, Recurrent, TwoInputs, make_classifier
@@ -308,3 +310,28 @@ def test_a_sweep_gives_the_same_in_workers(digits, tmp_path):
     for name in ("accuracy", "neg_nbytes", "neg_macs"):
         one, other = (result[f"mean_test_{name}"] for result in results)
         np.testing.assert_array_equal(one, other)
+
+
+def test_one_scan_for_all_targets(digits, tmp_path, monkeypatch):
+    trials = []
+    trial = _ranking._trial
+    monkeypatch.setattr(_ranking, "_trial", lambda *args: trials.append(1) or trial(*args))
+    X, y = (np.concatenate([part, part]) for part in digits)  # more rows than are scanned
+    model = CompressedClassifier(
+        make_classifier(TwoLayers, max_epochs=1),
+        StructuredPruner(0.5, scope="sensitivity"),
+        memory=tmp_path,
+        random_state=0,
+    ).fit(X, y)
+    n = len(trials)
+    assert n == sum(row["n_removed"] > 0 for row in model.compressor_.report_.sensitivity)
+    other = clone(model).set_params(compressor__pruning_ratio=0.7).fit(X, y)
+    assert len(trials) == n
+    assert other.compressor_.report_.sensitivity == model.compressor_.report_.sensitivity
+    assert other.report_.n_params < model.report_.n_params
+    alone = clone(other).set_params(memory=None).fit(X, y)
+    assert len(trials) == 2 * n
+    np.testing.assert_array_equal(alone.transform(X), other.transform(X))
+    clone(model).set_params(compressor__importance="l1").fit(X, y)
+    clone(model).set_params(random_state=1).fit(X, y)
+    assert len(trials) == 4 * n

@@ -342,7 +342,15 @@ class StructuredPruner(BaseCompressor):
         scores = score_units(traced, self.importance, lambda: self._seed(traced.data))
         if self.scope != "sensitivity":
             return Ranking(scores, self.scope, balanced=self.importance in _BALANCED)
-        return rank_by_scan(traced, kind, scores, self.min_units, lambda: self._seed(traced.data))
+        data = traced.data
+
+        def seed() -> int:
+            if self.random_state is None and data._fold.seed is not None:
+                # Of no target: the scan that is kept is good for all of them.
+                return seed_from(data._fold.seed, "scan")
+            return self._seed(data)
+
+        return rank_by_scan(traced, kind, scores, self.min_units, seed)
 
     def _target(self, traced: Traced) -> tuple[str, Any]:
         """Return which target is given, counts as counts."""

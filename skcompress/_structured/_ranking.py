@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from .._nets import copy_net, module_root, seeded
+from .._nets import copy_net, key_of, module_root, net_state_digest, seeded, training_threads
+from .._store import Record
 from ..nn.copying import plain_copy
 from ..nn.importance_units import choose_below, choose_fraction, unit_groups, weight_scores
 from ..nn.sensitivity import marginal_losses, trial_counts
@@ -22,6 +24,8 @@ from ._traced import Traced
 
 # More rows change the allocation little, and each trial of each group predicts them.
 _SCAN_ROWS = 512
+# Raise it when the same net and rows would have other losses.
+_RULES = 1
 
 
 @dataclass(frozen=True)
@@ -105,36 +109,62 @@ def rank_by_scan(
     seed : callable
         Called for the seed of the rows, if there are too many.
     """
-    net = copy_net(traced.net)
-    module = module_root(net)["module"]
-    drawn = scan_rows(net, traced.data, _SCAN_ROWS, seed)
-    with seeded(0, net.device):  # loaders draw, even in order
-        rows = list(batches(net, traced.data, drawn))
-    dense_loss = mean_loss(net, module, rows)
-    if not math.isfinite(dense_loss):
-        raise ValueError(
-            f"Got scope='sensitivity', which compares losses, but the loss of the net is "
-            f"{dense_loss!r} on the rows. Look at its criterion, or use another scope."
-        )
     names, size = group_names(traced.graph), traced.count(kind, traced.module)
-    costs, places, table = [], [], []
-    for number, one in enumerate(scores):
-        order = one.argsort(stable=True).tolist()
-        n_able = int(one.isfinite().sum())
-        counts = trial_counts(len(order), max(min_units, len(order) - n_able))
-        losses = [dense_loss]
-        for count in counts[1:]:
-            losses.append(_trial(net, _without(traced, number, order[:count], module), rows))
-        steps = torch.tensor(marginal_losses(counts, losses, len(order)), dtype=torch.float64)
-        steps = steps / _taken_up(traced, kind, size, number, order[: counts[-1]])
-        steps[n_able:] = torch.inf
+    orders = [one.argsort(stable=True).tolist() for one in scores]
+    n_able = [int(one.isfinite().sum()) for one in scores]
+    both = zip(orders, n_able, strict=True)
+    counts = [trial_counts(len(order), max(min_units, len(order) - n)) for order, n in both]
+    losses = _scan(traced, orders, counts, seed)
+    costs, table = [], []
+    for number, (order, tried, found) in enumerate(zip(orders, counts, losses, strict=True)):
+        steps = torch.tensor(marginal_losses(tried, found, len(order)), dtype=torch.float64)
+        steps = steps / _taken_up(traced, kind, size, number, order[: tried[-1]])
+        steps[n_able[number] :] = torch.inf
         costs.append(steps)
-        places.append(order)
         table += [
             {"layer": names[number], "ratio": n / len(order), "n_removed": n, "loss": loss}
-            for n, loss in zip(counts, losses, strict=True)
+            for n, loss in zip(tried, found, strict=True)
         ]
-    return Ranking(costs, "global", places, tuple(table))
+    return Ranking(costs, "global", orders, tuple(table))
+
+
+def _scan(
+    traced: Traced, orders: list[list[int]], counts: list[list[int]], seed: Callable[[], int]
+) -> list[list[float]]:
+    """Return for each group the losses without the first so many units of its order.
+
+    Taken from the store where the same trials were made before, for another target.
+    """
+    drawn = scan_rows(traced.net, traced.data, _SCAN_ROWS, seed)
+
+    def compute() -> Record:
+        net = copy_net(traced.net)
+        module = module_root(net)["module"]
+        with seeded(0, net.device):  # loaders draw, even in order
+            rows = list(batches(net, traced.data, drawn))
+        dense_loss = mean_loss(net, module, rows)
+        if not math.isfinite(dense_loss):
+            raise ValueError(
+                f"Got scope='sensitivity', which compares losses, but the loss of the net is "
+                f"{dense_loss!r} on the rows. Look at its criterion, or use another scope."
+            )
+        losses = [
+            _trial(net, _without(traced, number, order[:count], module), rows)
+            if count
+            else dense_loss
+            for number, order in enumerate(orders)
+            for count in counts[number]
+        ]
+        return Record({"losses": np.array(losses)}, {})
+
+    store, key = traced.data._fold.store, None
+    if store.location is not None:
+        units = [group.units for group in traced.graph.groups]
+        facts = (traced.data._key(), units, orders, counts, drawn, training_threads(), _RULES)
+        key = key_of(lambda: net_state_digest(traced.net), *facts)
+    record = compute() if key is None else store.fetch(key, "sensitivity", compute)[0]
+    found = iter(record.arrays["losses"].tolist())
+    return [[next(found) for _ in tried] for tried in counts]
 
 
 def _trial(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:
