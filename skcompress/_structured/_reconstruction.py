@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,7 +71,7 @@ def reconstruct(
 
     def compute() -> Record:
         with seeded(0, dense.device):
-            errors = _solve(dense, copy := copy_net(pruned), kept, data.X)
+            n_tried, errors = _solve(dense, copy := copy_net(pruned), kept, data.X)
         layers = module_root(copy)["module"]
         arrays = {
             f"{name}.{attr}": p.detach().cpu().numpy().copy()
@@ -78,13 +79,22 @@ def reconstruct(
             for attr, p in layers.get_submodule(name)._parameters.items()
             if p is not None
         }
-        return Record(arrays, {"errors": {name: list(pair) for name, pair in errors.items()}})
+        pairs = {name: list(pair) for name, pair in errors.items()}
+        return Record(arrays, {"n_tried": n_tried, "errors": pairs})
 
     store, key = data._fold.store, None
     if store.location is not None:
         facts = (kept, data._key(), training_threads(), _RULES)
         key = key_of(lambda: net_state_digest(dense), *facts)
     record = compute() if key is None else store.fetch(key, "reconstruction", compute)[0]
+    if kept and not record.meta["n_tried"]:
+        warnings.warn(
+            "reconstruct=True has changed nothing: all layers that have lost inputs are stored as "
+            "codes, hold zeros, share a weight, are not trained, or are of other kinds than Linear "
+            "and convolutions. Put the pruner before steps that make codes or zeros.",
+            UserWarning,
+            stacklevel=2,
+        )
     layers = module_root(pruned)["module"]
     with torch.no_grad():
         for name, array in record.arrays.items():
@@ -93,15 +103,16 @@ def reconstruct(
     return pruned, {layer_name(name): (pair[0], pair[1]) for name, pair in errors.items()}
 
 
-def _solve(dense: NeuralNet, pruned: NeuralNet, kept: Kept, X: Any) -> Errors:
-    """Change the weights of `pruned`; return the layers of which they are new."""
+def _solve(dense: NeuralNet, pruned: NeuralNet, kept: Kept, X: Any) -> tuple[int, Errors]:
+    """Change the weights of `pruned`; return how many layers may change, and which have."""
     dense = copy_net(dense)  # a forward may change the module even when it only predicts
     rows = take_rows(X, some_rows(X, _MIN_ROWS))
     target = predict_raw(dense, rows)
     before = _distance(target, predict_raw(pruned, rows))
     old: dict[str, dict[str, Tensor]] = {}
     errors: Errors = {}
-    for name, per_row in _places(pruned, kept, rows).items():
+    places = _places(pruned, kept, rows)
+    for name, per_row in places.items():
         layer = module_root(pruned)["module"].get_submodule(name)
         state = {key: value.detach().clone() for key, value in layer.state_dict().items()}
         first, last = _refit(dense, pruned, name, kept[f"{name}.weight"][0], per_row, X)
@@ -110,8 +121,8 @@ def _solve(dense: NeuralNet, pruned: NeuralNet, kept: Kept, X: Any) -> Errors:
     if not _distance(target, predict_raw(pruned, rows)) < before:
         for name, state in old.items():
             module_root(pruned)["module"].get_submodule(name).load_state_dict(state)
-        return {}
-    return errors
+        errors = {}
+    return len(places), errors
 
 
 def _places(net: NeuralNet, kept: Kept, rows: Any) -> dict[str, int]:
