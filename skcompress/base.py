@@ -325,13 +325,13 @@ class TrainedPlan:
         """Return the trained net if `net` is the one that was trained."""
         if self._net is None:
             raise ValueError(
-                f"This {self.step} was pickled or copied, which drops the net it has trained, so "
+                f"This {self.step} was pickled or copied, which drops the net it has made, so "
                 "it cannot transform any more. Fit it again."
             )
         if net_digest(net) != self.incoming:
             raise ValueError(
-                f"{self.step} trains one particular net and cannot transform another one. Call "
-                "fit_transform with this net."
+                f"{self.step} makes new weights for one particular net and cannot transform another "
+                "one. Call fit_transform with this net."
             )
         return copy_net(self._net)
 

@@ -325,7 +325,7 @@ class TestGradual:
         pruner = StructuredPruner(0.5, n_steps=2, fine_tuner=FineTuner(1, random_state=0))
         pruner.fit(fitted, data)
         assert pruner.transform(fitted) is not None
-        with pytest.raises(ValueError, match="trains one particular net"):
+        with pytest.raises(ValueError, match="for one particular net"):
             pruner.transform(StructuredPruner(0.0).fit_transform(make_other(data), data))
         copied = pickle.loads(pickle.dumps(pruner))
         assert repr(copied.plan_) == repr(pruner.plan_)

@@ -18,10 +18,7 @@ from ..base import BaseCompressor, TrainingData, check_gradual
 from ..nn.copying import copy_module
 from ..nn.graph.proof import ProofError, provable, prove
 from ..nn.importance import cubic_schedule
-from ..nn.importance_units import (
-    parse_threshold,
-    smallest_enough,
-)
+from ..nn.importance_units import parse_threshold, smallest_enough
 from ._plan import GradualPlan, StructurePlan
 from ._ranking import Ranking, rank_by_scan, score_units
 from ._reconstruction import reconstruct
