@@ -330,8 +330,8 @@ class TrainedPlan:
             )
         if net_digest(net) != self.incoming:
             raise ValueError(
-                f"{self.step} makes new weights for one particular net and cannot transform another "
-                "one. Call fit_transform with this net."
+                f"{self.step} makes new weights for one particular net and cannot transform "
+                "another one. Call fit_transform with this net."
             )
         return copy_net(self._net)
 

@@ -227,15 +227,28 @@ class TestKinds:
         assert torch.equal(plain.module_.b.weight, new.module_.b.weight)
 
     def test_outputs_that_come_no_nearer(self, fitted, data, monkeypatch):
-        def worse(dense, pruned, name, *_):
+        def worse(pruned, layer, *_):
             with torch.no_grad():
-                pruned.module_.get_submodule(name).weight.mul_(-9.0)
+                pruned.module_.get_submodule(layer.name).weight.mul_(-9.0)
             return 1.0, 0.5
 
         monkeypatch.setattr(_reconstruction, "_refit", worse)
         plain, new, pruner = both(fitted, data)
         assert missed(plain, new, data.X) == 0
         assert pruner.report_.reconstruction == {}
+
+    def test_targets_that_do_not_fit_into_memory_at_once(self, fitted, data, monkeypatch):
+        passes = []
+        find = _reconstruction._Targets._find
+        monkeypatch.setattr(
+            _reconstruction._Targets, "_find", lambda *args: passes.append(1) or find(*args)
+        )
+        nets = []
+        for most in (_reconstruction._NUMBERS, 1):
+            monkeypatch.setattr(_reconstruction, "_NUMBERS", most)
+            nets.append(both(fitted, data)[1])
+        assert len(passes) == 1 + 2
+        assert missed(*nets, data.X) == 0
 
 
 class TestStep:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from .._nets import (
 from .._store import Record
 from ..base import TrainingData
 from ..nn.graph import Kept
-from ..nn.reconstruction import LeastSquares, can_reconstruct, n_inputs, samples
+from ..nn.reconstruction import LeastSquares, Places, can_reconstruct, n_inputs
 
 # Raise it when the same net and rows would lead to other weights.
 _RULES = 1
@@ -39,7 +40,11 @@ _SAMPLES, _PER_INPUT = 16384, 8
 _MIN_ROWS, _MAX_ROWS = 512, 4096
 _CHUNK, _HELD_OUT = 128, 5  # rows at once; every fifth chunk chooses the penalty
 
+# Outputs of the dense net that are kept in memory at once: 256 MB of float32.
+_NUMBERS = 1 << 26
+
 Errors = dict[str, tuple[float, float]]
+Calls = list[tuple[Places, Tensor] | None]
 
 
 def reconstruct(
@@ -109,24 +114,38 @@ def _solve(dense: NeuralNet, pruned: NeuralNet, kept: Kept, X: Any) -> tuple[int
     rows = take_rows(X, some_rows(X, _MIN_ROWS))
     target = predict_raw(dense, rows)
     before = _distance(target, predict_raw(pruned, rows))
+    layers = _layers_to_change(pruned, kept, X)
+    targets = _Targets(dense, X, layers)
     old: dict[str, dict[str, Tensor]] = {}
     errors: Errors = {}
-    places = _places(pruned, kept, rows)
-    for name, per_row in places.items():
-        layer = module_root(pruned)["module"].get_submodule(name)
+    for own in layers:
+        layer = module_root(pruned)["module"].get_submodule(own.name)
         state = {key: value.detach().clone() for key, value in layer.state_dict().items()}
-        first, last = _refit(dense, pruned, name, kept[f"{name}.weight"][0], per_row, X)
+        first, last = _refit(pruned, own, targets.of(own), X)
         if last < first:
-            errors[name], old[name] = (first, last), state
+            errors[own.name], old[own.name] = (first, last), state
     if not _distance(target, predict_raw(pruned, rows)) < before:
         for name, state in old.items():
             module_root(pruned)["module"].get_submodule(name).load_state_dict(state)
         errors = {}
-    return len(places), errors
+    return len(layers), errors
 
 
-def _places(net: NeuralNet, kept: Kept, rows: Any) -> dict[str, int]:
-    """Return the layers to change, in the order of their calls, and their samples of a row."""
+@dataclass(frozen=True)
+class _Layer:
+    """A layer to change: its outputs that are left, and how many samples of how many rows.
+
+    `share` is of all samples that these rows make, over all calls.
+    """
+
+    name: str
+    outputs: Any
+    n_rows: int
+    share: float
+
+
+def _layers_to_change(net: NeuralNet, kept: Kept, X: Any) -> list[_Layer]:
+    """Return the layers that have lost inputs and may change, in the order of their calls."""
     module = module_root(net)["module"]
     owners = [id(p) for layer in module.modules() for p in layer._parameters.values()]
     names = [
@@ -136,41 +155,87 @@ def _places(net: NeuralNet, kept: Kept, rows: Any) -> dict[str, int]:
         and can_reconstruct(layer)
         and all(owners.count(id(p)) == 1 for p in layer.parameters())
     ]
-    seen: dict[str, int] = {}
-    n = min(2, n_rows(rows))
+    rows = take_rows(X, slice(0, 2))
+    samples: dict[str, int] = {}
 
-    def note(name: str) -> Callable[[Any, Any], None]:
-        def count(_: Any, output: Any) -> None:
-            features = output.shape[-1] if _is_linear(module, name) else output.shape[1]
-            seen[name] = seen.get(name, 0) + max(1, output.numel() // max(1, features) // n)
+    def count(name: str, layer: nn.Module, output: Any) -> None:
+        places = math.prod(Places.draw(layer, output, 1, seed=0).shape)
+        samples[name] = samples.get(name, 0) + places
 
-        return count
+    with _watched(net, names, lambda name, layer, _, output: count(name, layer, output)):
+        predict_raw(net, rows)
+    found = []
+    for name, n_samples in samples.items():
+        per_row = max(1, n_samples // n_rows(rows))
+        wanted = max(_SAMPLES, _PER_INPUT * n_inputs(module.get_submodule(name)))
+        n = min(n_rows(X), _MAX_ROWS, max(_MIN_ROWS, math.ceil(wanted / per_row)))
+        share = min(1.0, wanted / (per_row * n))
+        found.append(_Layer(name, kept[f"{name}.weight"][0], n, share))
+    return found
 
-    with _watched(net, {name: note(name) for name in names}):
-        predict_raw(net, take_rows(rows, slice(0, n)))
-    return seen
+
+class _Targets:
+    """What layers put out in the dense net: found for as many at once as memory allows."""
+
+    def __init__(self, dense: NeuralNet, X: Any, layers: list[_Layer]) -> None:
+        self._dense, self._X, self._waiting = dense, X, list(layers)
+        self._found: dict[str, list[Calls]] = {}
+
+    def of(self, layer: _Layer) -> list[Calls]:
+        """Return for each chunk of rows the places and outputs of each call."""
+        if layer.name not in self._found:
+            self._find(layer.n_rows)
+        return self._found.pop(layer.name)
+
+    def _find(self, n: int) -> None:
+        module = module_root(self._dense)["module"]
+        chosen: dict[str, _Layer] = {}
+        left = _NUMBERS
+        for own in [one for one in self._waiting if one.n_rows == n]:
+            layer: Any = module.get_submodule(own.name)
+            left -= max(_SAMPLES, _PER_INPUT * n_inputs(layer)) * len(layer.weight)
+            if chosen and left < 0:
+                break
+            chosen[own.name] = own
+            self._waiting.remove(own)
+            self._found[own.name] = []
+
+        def note(name: str, layer: nn.Module, _: Any, output: Any) -> None:
+            calls, own = self._found[name], chosen[name]
+            if _is_wrapped(output):
+                calls[-1].append(None)
+                return
+            n_places = math.prod(Places.draw(layer, output, 1, seed=0).shape)
+            most = math.ceil(own.share * n_places)
+            places = Places.draw(layer, output, most, seed=len(calls))
+            values = places.outputs(layer, output)
+            values = values if own.outputs is None else values[:, own.outputs]
+            calls[-1].append((places, values.detach().cpu()))
+
+        with _watched(self._dense, list(chosen), note):
+            for chunk in _chunks(self._X, n):
+                for name in chosen:
+                    self._found[name].append([])
+                predict_raw(self._dense, chunk)
 
 
-def _refit(
-    dense: NeuralNet, pruned: NeuralNet, name: str, outputs: Any, per_row: int, X: Any
-) -> tuple[float, float]:
+def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> tuple[float, float]:
     """Change the weights of one layer, if that is for the better; return both errors."""
-    layer = module_root(pruned)["module"].get_submodule(name)
+    layer = module_root(net)["module"].get_submodule(own.name)
     sums = LeastSquares(layer)
-    wanted = max(_SAMPLES, _PER_INPUT * n_inputs(layer))
-    n = min(n_rows(X), _MAX_ROWS, max(_MIN_ROWS, math.ceil(wanted / per_row)))
-    for number, chunk in enumerate(_chunks(X, n)):
-        inputs, targets = _seen(pruned, name, chunk, 0), _seen(dense, name, chunk, 1)
-        most = math.ceil(wanted * n_rows(chunk) / n / max(1, len(inputs)))
-        for now, then in zip(inputs, targets, strict=False):
-            if now is None or then is None:
+    inputs: list[Any] = []
+    for number, (chunk, calls) in enumerate(zip(_chunks(X, own.n_rows), targets, strict=True)):
+        inputs.clear()
+        with _watched(net, [own.name], lambda *seen: inputs.append(seen[2])):
+            predict_raw(net, chunk)
+        for x, target in zip(inputs, calls, strict=False):
+            if x is None or target is None or _is_wrapped(x):
                 return 1.0, 1.0
+            places, y = target
             try:
-                x, y = samples(layer, now, then, most, seed=number)
+                sums.add(places.inputs(layer, x), y, held_out=number % _HELD_OUT == _HELD_OUT - 1)
             except ValueError:  # the net has done something else with these rows than before
                 return 1.0, 1.0
-            y = y if outputs is None else y[:, outputs]
-            sums.add(x, y, held_out=number % _HELD_OUT == _HELD_OUT - 1)
     return sums.solve_()
 
 
@@ -184,45 +249,31 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
             yield chunk
 
 
-def _seen(net: NeuralNet, name: str, rows: Any, which: int) -> list[Tensor | None]:
-    """Return what each call of a layer is given (0) or returns (1); None: it cannot be kept."""
-    seen: list[Tensor | None] = []
-
-    def note(*tensors: Any) -> None:
-        tensor = tensors[which]
-        # None: given in some other way. Wrapped: one row of a vmap.
-        gone = tensor is None or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        seen.append(None if gone else tensor.detach())
-
-    with _watched(net, {name: note}):
-        predict_raw(net, rows)
-    return seen
+def _is_wrapped(tensor: Any) -> bool:
+    """Whether it is one row of a vmap, which cannot be kept."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 @contextmanager
-def _watched(net: NeuralNet, notes: dict[str, Callable[[Any, Any], None]]) -> Iterator[None]:
-    """Tell functions what some layers are given, and what they return."""
+def _watched(net: NeuralNet, names: list[str], note: Callable[..., None]) -> Iterator[None]:
+    """Call `note` with name, layer, input and output of each call of some layers."""
     module = module_root(net)["module"]
 
-    def hook(note: Callable[[Any, Any], None]) -> Callable[..., None]:
+    def hook(name: str) -> Callable[..., None]:
         def run(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            note(args[0] if args else kwargs.get("input"), output)
+            note(name, layer, args[0] if args else kwargs.get("input"), output)
 
         return run
 
     handles = [
-        module.get_submodule(name).register_forward_hook(hook(note), with_kwargs=True)
-        for name, note in notes.items()
+        module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True)
+        for name in names
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _is_linear(module: nn.Module, name: str) -> bool:
-    return isinstance(module.get_submodule(name), nn.Linear)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,13 +16,14 @@ choices: nothing changes where nothing is gained. This is the second half of He 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["LeastSquares", "can_reconstruct", "n_inputs", "samples"]
+__all__ = ["LeastSquares", "Places", "can_reconstruct", "n_inputs"]
 
 # Values of lambda: the larger, the nearer to the weights that are there.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -61,48 +62,72 @@ def n_inputs(layer: Any) -> int:
     return int(layer.weight[0].numel())
 
 
-def samples(layer: Any, x: Tensor, y: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return what up to n of the outputs of a layer are made of, and the outputs.
-
-    Parameters
-    ----------
-    layer : torch.nn.Linear or convolution
-        Whose input `x` is.
-    x, y : torch.Tensor
-        An input of the layer, and an output of the same places: of this layer, or of one
-        that it shall come near to.
-    n : int
-        If there are more they are drawn.
-    seed : int
-        Of the draw.
-
-    Returns
-    -------
-    inputs : torch.Tensor of shape (n_samples, n_inputs)
-        In the order of ``weight.flatten(1)``.
-    outputs : torch.Tensor of shape (n_samples, n_outputs)
+@dataclass(frozen=True)
+class Places:
+    """Some of the places of an output: rows, and where in a row, drawn by a seed.
 
     Examples
     --------
     >>> layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.rand(4, 2, 5, 5)
-    >>> inputs, outputs = samples(layer, x, layer(x), n=10, seed=0)
+    >>> places = Places.draw(layer, layer(x), n=10, seed=0)
+    >>> inputs, outputs = places.inputs(layer, x), places.outputs(layer, layer(x))
     >>> inputs.shape, outputs.shape
     (torch.Size([10, 18]), torch.Size([10, 3]))
     >>> torch.allclose(inputs @ layer.weight.flatten(1).T + layer.bias, outputs, atol=1e-5)
     True
     """
+
+    shape: tuple[int, ...]
+    at: tuple[Tensor, ...]
+
+    @classmethod
+    def draw(cls, layer: Any, y: Tensor, n: int, seed: int) -> Places:
+        """Return all places of an output of a layer, or n of them."""
+        shape = tuple(_with_rows(layer, y)[..., 0].shape)
+        drawn = torch.arange(math.prod(shape))
+        if len(drawn) > n:
+            draw = torch.Generator().manual_seed(seed)
+            drawn = torch.randperm(len(drawn), generator=draw)[:n].sort()[0]
+        return cls(shape, torch.unravel_index(drawn, shape))
+
+    def outputs(self, layer: Any, y: Tensor) -> Tensor:
+        """Return an output there, of shape (n_places, n_outputs)."""
+        return _with_rows(layer, y)[self.at]
+
+    def inputs(self, layer: Any, x: Tensor) -> Tensor:
+        """Return what an input of a layer has for it there, in the order of its weights.
+
+        Raises
+        ------
+        ValueError
+            If the input is of other places.
+        """
+        patches = _patches(layer, x)
+        if patches.shape[: len(self.shape)] != self.shape:
+            raise ValueError(f"An input of {tuple(x.shape)} is not of the places {self.shape}.")
+        return patches[self.at].flatten(1)
+
+
+def _with_rows(layer: Any, tensor: Tensor) -> Tensor:
+    """Move channels to the end; give what is one row alone an axis of rows."""
     if isinstance(layer, nn.Linear):
-        return _chosen(torch.atleast_2d(x), torch.atleast_2d(y), n, seed)
+        return torch.atleast_2d(tensor)
+    tensor = tensor if tensor.dim() > len(layer.kernel_size) + 1 else tensor[None]
+    return tensor.movedim(1, -1)
+
+
+def _patches(layer: Any, x: Tensor) -> Tensor:
+    """Return a view of what each output is made of, the last axes."""
+    if isinstance(layer, nn.Linear):
+        return torch.atleast_2d(x)
     n_axes = len(layer.kernel_size)
-    if x.dim() == n_axes + 1:  # one image without an axis of rows
-        x, y = x[None], y[None]
+    x = x if x.dim() > n_axes + 1 else x[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    for axis in range(2, 2 + n_axes):  # a view of all patches: no memory is taken up
+    for axis in range(2, 2 + n_axes):
         kernel, dilation = layer.kernel_size[axis - 2], layer.dilation[axis - 2]
         x = x.unfold(axis, (kernel - 1) * dilation + 1, layer.stride[axis - 2])[..., ::dilation]
-    x, y = x.movedim(1, 1 + n_axes), y.movedim(1, -1)
-    return _chosen(x, y, n, seed)
+    return x.movedim(1, 1 + n_axes)
 
 
 class LeastSquares:
@@ -222,16 +247,3 @@ class _Sums:
         """Return the sum of squares around the mean of the outputs."""
         total, squares = self.outputs
         return float((squares - total.square() / self.n).sum()) or 1.0
-
-
-def _chosen(x: Tensor, y: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return up to n of the places that the first axes of both stand for, as rows."""
-    places = y.shape[:-1]
-    if x.shape[: len(places)] != places:
-        raise ValueError(f"The inputs are of the places {tuple(x.shape)}, the outputs {places}.")
-    drawn = torch.arange(math.prod(places))
-    if len(drawn) > n:
-        draw = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(len(drawn), generator=draw)[:n].sort()[0]
-    at = torch.unravel_index(drawn, places)
-    return x[at].flatten(1), y[at]

@@ -9,7 +9,7 @@ from torch import nn
 
 from skcompress.nn.layers import code_layer
 from skcompress.nn.packed import pack_weight
-from skcompress.nn.reconstruction import LeastSquares, can_reconstruct, n_inputs, samples
+from skcompress.nn.reconstruction import LeastSquares, Places, can_reconstruct, n_inputs
 
 pytestmark = pytest.mark.usefixtures("seeded_rng")
 
@@ -76,7 +76,13 @@ class TestLayers:
         assert not can_reconstruct(layer)
 
 
-class TestSamples:
+def samples(layer, x, y, n, seed):
+    places = Places.draw(layer, y, n, seed)
+    return places.inputs(layer, x), places.outputs(layer, y)
+
+
+class TestPlaces:
+    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
     @given(
         n_axes=st.integers(1, 3),
         kernel=st.integers(1, 3),
@@ -115,9 +121,9 @@ class TestSamples:
         assert not torch.equal(draws[0], draws[2])
 
     @pytest.mark.parametrize("layer", [nn.Linear(5, 2), nn.Conv1d(3, 2, 3)])
-    def test_outputs_of_other_places(self, layer):
+    def test_inputs_of_other_places(self, layer):
         x = torch.rand(4, 3, 5)
-        with pytest.raises(ValueError, match="The inputs are of the places"):
+        with pytest.raises(ValueError, match="is not of the places"):
             samples(layer, x, layer(torch.rand(6, 3, 5)), 10, seed=0)
 
 
