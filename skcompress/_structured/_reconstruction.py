@@ -30,7 +30,7 @@ from .._nets import (
 from .._store import Record
 from ..base import TrainingData
 from ..nn.graph import Kept
-from ..nn.reconstruction import LeastSquares, Places, can_reconstruct, n_inputs
+from ..nn.reconstruction import LeastSquares, Places, can_reconstruct, n_inputs, n_places
 
 # Raise it when the same net and rows would lead to other weights.
 _RULES = 1
@@ -159,8 +159,7 @@ def _layers_to_change(net: NeuralNet, kept: Kept, X: Any) -> list[_Layer]:
     samples: dict[str, int] = {}
 
     def count(name: str, layer: nn.Module, output: Any) -> None:
-        places = math.prod(Places.draw(layer, output, 1, seed=0).shape)
-        samples[name] = samples.get(name, 0) + places
+        samples[name] = samples.get(name, 0) + n_places(layer, output)
 
     with _watched(net, names, lambda name, layer, _, output: count(name, layer, output)):
         predict_raw(net, rows)
@@ -205,9 +204,7 @@ class _Targets:
             if _is_wrapped(output):
                 calls[-1].append(None)
                 return
-            n_places = math.prod(Places.draw(layer, output, 1, seed=0).shape)
-            most = math.ceil(own.share * n_places)
-            places = Places.draw(layer, output, most, seed=len(calls))
+            places = Places.draw(layer, output, own.share, seed=len(calls))
             values = places.outputs(layer, output)
             values = values if own.outputs is None else values[:, own.outputs]
             calls[-1].append((places, values.detach().cpu()))

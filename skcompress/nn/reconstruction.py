@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["LeastSquares", "Places", "can_reconstruct", "n_inputs"]
+__all__ = ["LeastSquares", "Places", "can_reconstruct", "n_inputs", "n_places"]
 
 # Values of lambda: the larger, the nearer to the weights that are there.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -62,6 +62,11 @@ def n_inputs(layer: Any) -> int:
     return int(layer.weight[0].numel())
 
 
+def n_places(layer: Any, y: Tensor) -> int:
+    """Return how many rows, or places of images, an output of the layer is of."""
+    return _with_rows(layer, y)[..., 0].numel()
+
+
 @dataclass(frozen=True)
 class Places:
     """Some of the places of an output: rows, and where in a row, drawn by a seed.
@@ -69,7 +74,7 @@ class Places:
     Examples
     --------
     >>> layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.rand(4, 2, 5, 5)
-    >>> places = Places.draw(layer, layer(x), n=10, seed=0)
+    >>> places = Places.draw(layer, layer(x), share=0.1, seed=0)
     >>> inputs, outputs = places.inputs(layer, x), places.outputs(layer, layer(x))
     >>> inputs.shape, outputs.shape
     (torch.Size([10, 18]), torch.Size([10, 3]))
@@ -81,12 +86,12 @@ class Places:
     at: tuple[Tensor, ...]
 
     @classmethod
-    def draw(cls, layer: Any, y: Tensor, n: int, seed: int) -> Places:
-        """Return all places of an output of a layer, or n of them."""
+    def draw(cls, layer: Any, y: Tensor, share: float, seed: int) -> Places:
+        """Return a share of the places of an output of a layer; 1: all of them."""
         shape = tuple(_with_rows(layer, y)[..., 0].shape)
         drawn = torch.arange(math.prod(shape))
-        if len(drawn) > n:
-            draw = torch.Generator().manual_seed(seed)
+        if share < 1:
+            n, draw = math.ceil(share * len(drawn)), torch.Generator().manual_seed(seed)
             drawn = torch.randperm(len(drawn), generator=draw)[:n].sort()[0]
         return cls(shape, torch.unravel_index(drawn, shape))
 

@@ -1,5 +1,7 @@
 """Samples of layers, and weights that are solved for."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -76,8 +78,8 @@ class TestLayers:
         assert not can_reconstruct(layer)
 
 
-def samples(layer, x, y, n, seed):
-    places = Places.draw(layer, y, n, seed)
+def samples(layer, x, y, share, seed):
+    places = Places.draw(layer, y, share, seed)
     return places.inputs(layer, x), places.outputs(layer, y)
 
 
@@ -90,10 +92,10 @@ class TestPlaces:
         dilation=st.integers(1, 2),
         padding=st.sampled_from([0, 1, "same", "valid"]),
         mode=st.sampled_from(["zeros", "circular", "reflect", "replicate"]),
-        most=st.integers(1, 50),
+        share=st.floats(0.01, 1),
         with_rows=st.booleans(),
     )
-    def test_convolutions(self, n_axes, kernel, stride, dilation, padding, mode, most, with_rows):
+    def test_convolutions(self, n_axes, kernel, stride, dilation, padding, mode, share, with_rows):
         kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[n_axes]
         stride = 1 if padding == "same" else stride
         options = {"dilation": dilation, "padding": padding, "padding_mode": mode}
@@ -101,8 +103,8 @@ class TestPlaces:
         shape = (2, *[7, 6, 5][:n_axes])
         x = torch.rand((4, *shape) if with_rows else shape, dtype=torch.float64)
         y = layer(x)
-        inputs, outputs = samples(layer, x, y, most, seed=0)
-        assert len(inputs) == len(outputs) == min(most, y.numel() // 3)
+        inputs, outputs = samples(layer, x, y, share, seed=0)
+        assert len(inputs) == len(outputs) == math.ceil(share * (y.numel() // 3))
         assert inputs.shape[1] == n_inputs(layer)
         made = inputs @ layer.weight.flatten(1).T + layer.bias
         torch.testing.assert_close(made, outputs)
@@ -110,13 +112,13 @@ class TestPlaces:
     @pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 3, 5)])
     def test_linear(self, shape):
         layer, x = nn.Linear(5, 2), torch.rand(shape)
-        inputs, outputs = samples(layer, x, layer(x), 7, seed=0)
+        inputs, outputs = samples(layer, x, layer(x), 0.5, seed=0)
         torch.testing.assert_close(layer(inputs), outputs)
-        assert len(inputs) == min(7, x[..., 0].numel())
+        assert len(inputs) == math.ceil(x[..., 0].numel() / 2)
 
     def test_the_same_seed_draws_the_same_places(self):
         layer, x = nn.Conv2d(1, 2, 3), torch.rand(4, 1, 9, 9)
-        draws = [samples(layer, x, layer(x), 20, seed)[0] for seed in (0, 0, 1)]
+        draws = [samples(layer, x, layer(x), 0.1, seed)[0] for seed in (0, 0, 1)]
         assert torch.equal(draws[0], draws[1])
         assert not torch.equal(draws[0], draws[2])
 
@@ -124,7 +126,7 @@ class TestPlaces:
     def test_inputs_of_other_places(self, layer):
         x = torch.rand(4, 3, 5)
         with pytest.raises(ValueError, match="is not of the places"):
-            samples(layer, x, layer(torch.rand(6, 3, 5)), 10, seed=0)
+            samples(layer, x, layer(torch.rand(6, 3, 5)), 1.0, seed=0)
 
 
 def fill(layer, x, y):
