@@ -90,10 +90,10 @@ class StructuredPruner(BaseCompressor):
     reconstruct : bool, default=False
         Whether layers that have lost inputs get the weights with which they come
         nearest to what they put out before, on up to 4096 of the rows. See the notes.
-        It needs no labels and takes about the time of one or two epochs, and keeps
-        much more of the accuracy; a training afterwards starts from there. Worth
-        trying always. False: the weights that are left stay as they are, and the plan
-        is good for other nets of the same structure, too.
+        It needs no labels and takes about the time of one epoch of training, of a deep
+        net of a few, and keeps much more of the accuracy; a training afterwards starts
+        from there. Worth trying always. False: the weights that are left stay as they
+        are, and the plan is good for other nets of the same structure, too.
     min_units : int, default=1
         How many units every group keeps, >= 1.
     round_to : int, default=None
@@ -158,7 +158,8 @@ class StructuredPruner(BaseCompressor):
     :math:`\sum_i x_{ij}'^2`, and :math:`\lambda` of 1e-4 to 1e-1 or infinite, by the
     error on every fifth part of the rows. Linear layers and convolutions without groups
     take part, but not those that are stored as codes, hold zeros, share a weight or are
-    not trained. If the outputs of the whole net come no nearer, nothing changes.
+    not trained. All rows count alike. If the outputs of the whole net come no nearer,
+    nothing changes.
 
     References
     ----------
