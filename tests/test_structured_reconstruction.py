@@ -65,7 +65,7 @@ class Twice(nn.Module):
 
 
 class Tied(nn.Module):
-    """The last layer has the weight of one before it, turned around."""
+    """Two layers share one weight."""
 
     def __init__(self):
         super().__init__()
