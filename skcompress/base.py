@@ -31,7 +31,7 @@ from ._nets import (
     training_threads,
 )
 from ._report import DenseFacts, Reporting, compare, first_row, net_facts
-from ._store import Store
+from ._store import Record, Store
 from .nn.weights import resolve_ignored
 
 __all__ = ["BaseCompressor", "TrainingData"]
@@ -116,6 +116,16 @@ class TrainingData:
         if self._fold.data_key is not None:
             return self._fold.data_key
         return fingerprint(self.X, self.y, self.sample_weight)
+
+    def _fetch(
+        self, kind: str, net: NeuralNet, compute: Callable[[], Record], *facts: Any
+    ) -> Record:
+        """Return what is computed of a net, these rows and `facts`; kept in the store."""
+        store = self._fold.store
+        if store.location is None:
+            return compute()
+        key = key_of(lambda: net_state_digest(net), self._key(), training_threads(), *facts)
+        return compute() if key is None else store.fetch(key, kind, compute)[0]
 
 
 class BaseCompressor(

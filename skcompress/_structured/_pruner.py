@@ -21,7 +21,7 @@ from ..nn.importance import cubic_schedule
 from ..nn.importance_units import parse_threshold, smallest_enough
 from ._plan import GradualPlan, StructurePlan
 from ._ranking import Ranking, rank_by_scan, score_units
-from ._reconstruction import reconstruct
+from ._reconstruction import reconstruct_
 from ._traced import Traced, trace_net
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
@@ -372,7 +372,7 @@ class StructuredPruner(BaseCompressor):
             plans.append(plan := self._one_shot(traced, target))
             before, net = net, plan.apply(copy_net(net))
             if self.reconstruct:
-                net, plan.reconstruction = reconstruct(before, net, plan.kept(), data)
+                plan.reconstruction = reconstruct_(before, net, plan.kept(), data)
         return GradualPlan(incoming, net, plans)
 
     def _schedule(self, traced: Traced) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from .._nets import copy_net, key_of, module_root, net_state_digest, seeded, training_threads
+from .._nets import copy_net, module_root, seeded
 from .._store import Record
 from ..nn.copying import plain_copy
 from ..nn.importance_units import choose_below, choose_fraction, unit_groups, weight_scores
@@ -70,7 +70,7 @@ def score_units(
     traced: Traced, importance: str | Callable[..., Any], seed: Callable[[], int]
 ) -> list[Tensor]:
     """Return for each group how much its units matter; the seed is asked for if one is needed."""
-    plain, graph = plain_copy(traced.module), traced.graph
+    graph = traced.graph
     if importance == "taylor":
         return taylor_scores(traced.net, traced.data, graph)
     if importance == "activation":
@@ -78,7 +78,7 @@ def score_units(
     if importance == "random":
         draw = torch.Generator().manual_seed(seed())
         return [torch.rand(group.n_units, generator=draw) for group in graph.groups]
-    groups = unit_groups(plain, graph)
+    groups = unit_groups(plain_copy(traced.module), graph)
     if isinstance(importance, str):
         return weight_scores(groups, importance)
     scores = [torch.as_tensor(importance(group)).float() for group in groups]
@@ -157,12 +157,9 @@ def _scan(
         ]
         return Record({"losses": np.array(losses)}, {})
 
-    store, key = traced.data._fold.store, None
-    if store.location is not None:
-        units = [group.units for group in traced.graph.groups]
-        facts = (traced.data._key(), units, orders, counts, drawn, training_threads(), _RULES)
-        key = key_of(lambda: net_state_digest(traced.net), *facts)
-    record = compute() if key is None else store.fetch(key, "sensitivity", compute)[0]
+    units = [group.units for group in traced.graph.groups]
+    facts = (units, orders, counts, drawn, _RULES)
+    record = traced.data._fetch("sensitivity", traced.net, compute, *facts)
     found = iter(record.arrays["losses"].tolist())
     return [[next(found) for _ in tried] for tried in counts]
 

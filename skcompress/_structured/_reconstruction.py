@@ -16,16 +16,13 @@ from torch import Tensor, nn
 
 from .._nets import (
     copy_net,
-    key_of,
     layer_name,
     module_root,
     n_rows,
-    net_state_digest,
     predict_raw,
     seeded,
     some_rows,
     take_rows,
-    training_threads,
 )
 from .._store import Record
 from ..base import TrainingData
@@ -47,9 +44,7 @@ Errors = dict[str, tuple[float, float]]
 Calls = list[tuple[Places, Tensor] | None]
 
 
-def reconstruct(
-    dense: NeuralNet, pruned: NeuralNet, kept: Kept, data: TrainingData
-) -> tuple[NeuralNet, Errors]:
+def reconstruct_(dense: NeuralNet, pruned: NeuralNet, kept: Kept, data: TrainingData) -> Errors:
     """Let the layers of a pruned net come near to what they were in the dense one.
 
     Layer by layer, in the order of the calls, so that each sees what those before it hand on
@@ -60,7 +55,7 @@ def reconstruct(
     dense : skorch.NeuralNet
         Before the removal; not changed.
     pruned : skorch.NeuralNet
-        After it, a net of our own.
+        After it, a net of our own, which gets the weights.
     kept : dict of str to list
         What is left of each tensor, see `Graph.kept`.
     data : TrainingData
@@ -68,7 +63,6 @@ def reconstruct(
 
     Returns
     -------
-    net : skorch.NeuralNet
     errors : dict of str to (float, float)
         For each layer which share of the variance of its outputs was missed on held-out
         rows before and after.
@@ -87,11 +81,7 @@ def reconstruct(
         pairs = {name: list(pair) for name, pair in errors.items()}
         return Record(arrays, {"n_tried": n_tried, "errors": pairs})
 
-    store, key = data._fold.store, None
-    if store.location is not None:
-        facts = (kept, data._key(), training_threads(), _RULES)
-        key = key_of(lambda: net_state_digest(dense), *facts)
-    record = compute() if key is None else store.fetch(key, "reconstruction", compute)[0]
+    record = data._fetch("reconstruction", dense, compute, kept, _RULES)
     if kept and not record.meta["n_tried"]:
         warnings.warn(
             "reconstruct=True has changed nothing: all layers that have lost inputs are stored as "
@@ -105,7 +95,7 @@ def reconstruct(
         for name, array in record.arrays.items():
             layers.get_parameter(name).copy_(torch.from_numpy(array.copy()))
     errors = record.meta["errors"]
-    return pruned, {layer_name(name): (pair[0], pair[1]) for name, pair in errors.items()}
+    return {layer_name(name): (pair[0], pair[1]) for name, pair in errors.items()}
 
 
 def _solve(dense: NeuralNet, pruned: NeuralNet, kept: Kept, X: Any) -> tuple[int, Errors]:

@@ -229,6 +229,7 @@ class _Sums:
         both = _Sums(self.missing.shape[1], len(self.gram))
         both.n = self.n + other.n
         both.gram, both.missing = self.gram + other.gram, self.missing + other.missing
+        both.squares, both.outputs = self.squares + other.squares, self.outputs + other.outputs
         return both
 
     def step(self, penalty: float, has_bias: bool) -> Tensor:
