@@ -14,9 +14,11 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from ._fingerprint import seed_from
-from ._nets import copy_net, module_root
+from ._nets import copy_net, module_root, net_digest
+from ._reconstruction import Aim, Errors, SolvedPlan, reconstruct_
 from ._store import Store
 from .base import BaseCompressor, TrainedPlan, TrainingData, check_gradual
+from .nn.constraints import Zeros
 from .nn.importance import cubic_schedule, magnitude_masks
 from .nn.weights import find_weights
 
@@ -43,6 +45,21 @@ class PruningPlan:
         bits = np.unpackbits(self._bits[name], count=int(np.prod(shape)))
         return torch.from_numpy(bits.astype(bool)).reshape(shape)
 
+    def apply(self, net: NeuralNet) -> NeuralNet:
+        """Set the weights of a net of ours to zero."""
+        weights = {weight.name: weight for weight in find_weights(module_root(net))}
+        for name, shape in self.shapes.items():
+            given = tuple(weights[name].shape) if name in weights else None
+            if given != shape:
+                raise ValueError(
+                    f"MagnitudePruner was fitted on a net with the weight {name!r} of shape "
+                    f"{shape}, but this net has {given} there. Fit it on this net, or on one of "
+                    "the same structure."
+                )
+        for name in self.shapes:
+            weights[name].zero_(self.zeros(name))
+        return net
+
     def __repr__(self) -> str:
         sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
         total = f"{sum(self.n_zeros.values())} of {sum(sizes.values())}"
@@ -66,6 +83,9 @@ class MagnitudePruner(BaseCompressor):
     with s_0 the sparsity of the incoming net, s_n the one asked for and n the
     number of steps. A `threshold` rises in the same way from 0.
 
+    With `reconstruct` the weights that are left make up for those that are gone, so
+    that each layer puts out much what it did. See the notes.
+
     Parameters
     ----------
     sparsity : float, default=None
@@ -75,6 +95,13 @@ class MagnitudePruner(BaseCompressor):
         Weights w with ``abs(w) < threshold`` become zero, >= 0.
     scope : {"global", "layer"}, default="global"
         Rank all weights together, or in each layer by itself.
+    reconstruct : bool, default=False
+        Whether the weights that are left get the values with which their layers come
+        nearest to what they put out before, on up to 4096 of the training rows. It
+        needs no labels, takes about the time of an epoch of training, longer where
+        layers are wide and few weights go, and keeps much more of the accuracy. False:
+        they stay as they are, and the plan is good for other nets of the same
+        structure, too.
     n_steps : int, default=1
         Number of pruning steps, >= 1.
     fine_tuner : FineTuner, default=None
@@ -87,14 +114,36 @@ class MagnitudePruner(BaseCompressor):
     Attributes
     ----------
     plan_ : PruningPlan or TrainedPlan
-        Which weights become zero; with ``n_steps > 1`` which net was trained.
+        Which weights become zero; with ``n_steps > 1`` which net was trained, with
+        `reconstruct` which net it was for.
     report_ : Bunch
-        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_`` twins.
+        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_`` twins;
+        with `reconstruct` and one step also ``reconstruction``: for each layer with new
+        weights which share of the variance of its outputs was missed before and after,
+        on rows they were not computed from.
+
+    Notes
+    -----
+    ``reconstruct=True`` goes through the layers in the order of their calls. With
+    :math:`y_i` what a layer put out for sample i (a row, or a place of a convolution)
+    before, and :math:`x'_i` what it is given now, it gets the weights and the bias
+
+    .. math:: \arg\min_{W, b} \sum_i \lVert y_i - W x'_i - b \rVert^2
+              + \lambda \bar a \lVert W - W_0 \rVert^2
+              \quad \text{so that the zeros of W are those that were chosen}
+
+    where :math:`W_0` are the weights before, :math:`\bar a` is the mean over inputs of
+    :math:`\sum_i x_{ij}'^2`, and :math:`\lambda` is one of 1e-4 to 1e-1, by the error on
+    every fifth part of the rows. Linear layers and convolutions without groups take
+    part, but not those that are stored as codes, share a weight or are not trained. If
+    the outputs of the whole net come no nearer, nothing changes.
 
     References
     ----------
     Han, Pool, Tran, Dally (2015), "Learning both Weights and Connections for
     Efficient Neural Networks". Zhu, Gupta (2017), "To prune, or not to prune".
+    Hassibi, Stork (1993), "Second order derivatives for network pruning: Optimal Brain
+    Surgeon" (`reconstruct`, for a whole layer at once).
 
     Examples
     --------
@@ -117,6 +166,7 @@ class MagnitudePruner(BaseCompressor):
         "sparsity": [Interval(Real, 0, 1, closed="left"), None],
         "threshold": [Interval(Real, 0, None, closed="left"), None],
         "scope": [StrOptions({"global", "layer"})],
+        "reconstruct": ["boolean"],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "fine_tuner": [HasMethods(["fit_transform", "set_params"]), None],
         "ignored_layers": ["array-like", tuple],
@@ -128,6 +178,7 @@ class MagnitudePruner(BaseCompressor):
         *,
         threshold: float | None = None,
         scope: str = "global",
+        reconstruct: bool = False,
         n_steps: int = 1,
         fine_tuner: Any = None,
         ignored_layers: Sequence[str] = (),
@@ -135,13 +186,14 @@ class MagnitudePruner(BaseCompressor):
         self.sparsity = sparsity
         self.threshold = threshold
         self.scope = scope
+        self.reconstruct = reconstruct
         self.n_steps = n_steps
         self.fine_tuner = fine_tuner
         self.ignored_layers = ignored_layers
 
     @property
     def _needs_data(self) -> bool:
-        return self.n_steps > 1
+        return self.n_steps > 1 or self.reconstruct
 
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
         self._validate_params()
@@ -153,21 +205,40 @@ class MagnitudePruner(BaseCompressor):
         check_gradual(self, net, has_data=has_data)
         super()._check(net, has_data=has_data)
 
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        if not isinstance(self.plan_, SolvedPlan):
+            return {}
+        return {"reconstruction": dict(self.plan_.reconstruction)}
+
     def _plan(self, net: NeuralNet, data: TrainingData) -> PruningPlan | TrainedPlan:
         if self.n_steps == 1:
-            return self._one_shot(net, self.sparsity, self.threshold)
+            plan = self._one_shot(net, self.sparsity, self.threshold)
+            if not self.reconstruct:
+                return plan
+            pruned, errors = self._solved(net, plan, data)
+            return SolvedPlan("MagnitudePruner", net_digest(net), pruned, plan, errors)
         # Alone, there is nothing to derive a seed from: the fine-tuner has its own.
         seed = None if data._fold.seed is None else self._seed(data)
         return self._train_once(net, data, seed, lambda: self._gradual(net, data, seed))
 
     def _apply(self, net: NeuralNet, plan: PruningPlan | TrainedPlan) -> NeuralNet:
-        if isinstance(plan, TrainedPlan):
-            return plan.apply(net)
-        weights = {weight.name: weight for weight in find_weights(module_root(net))}
-        _check_same_weights(plan, {name: tuple(weight.shape) for name, weight in weights.items()})
-        for name in plan.shapes:
-            weights[name].zero_(plan.zeros(name))
-        return net
+        return plan.apply(net)
+
+    def _solved(
+        self, net: NeuralNet, plan: PruningPlan, data: TrainingData
+    ) -> tuple[NeuralNet, Errors]:
+        """Return the pruned net, with other weights in the place of those that are gone."""
+        pruned = plan.apply(copy_net(net))
+        if not self.reconstruct:
+            return pruned, {}
+        aims = {
+            weight.layer_name: Aim(Zeros((plan.zeros(weight.name) | weight.zeros()).flatten(1)))
+            for weight in find_weights(module_root(net), self.ignored_layers)
+            if weight.attr == "weight" and len(weight.shape) > 1
+        }
+        masks = {name: plan.zeros(name) for name in plan.shapes}
+        made = reconstruct_(net, pruned, aims, data, masks)
+        return pruned, made.errors
 
     def _one_shot(
         self, net: NeuralNet, sparsity: float | None, threshold: float | None
@@ -179,11 +250,10 @@ class MagnitudePruner(BaseCompressor):
         )
 
     def _gradual(self, net: NeuralNet, data: TrainingData, seed: int | None) -> NeuralNet:
-        net = copy_net(net)
         # The whole result is kept, so its parts need not be.
         data = data._with_fold(store=Store(None))
         for step, (sparsity, threshold) in enumerate(self._schedule(net), start=1):
-            net = self._apply(net, self._one_shot(net, sparsity, threshold))
+            net, _ = self._solved(net, self._one_shot(net, sparsity, threshold), data)
             if step < self.n_steps:
                 step_seed = None if seed is None else seed_from(seed, step)
                 step_data = data._with_fold(seed=step_seed)
@@ -198,13 +268,3 @@ class MagnitudePruner(BaseCompressor):
         n_zeros = sum(int(weight.zeros().sum()) for weight in weights)
         initial = n_zeros / max(sum(weight.numel for weight in weights), 1)
         return [(s, None) for s in cubic_schedule(sparsity, self.n_steps, min(initial, sparsity))]
-
-
-def _check_same_weights(plan: PruningPlan, shapes: dict[str, tuple[int, ...]]) -> None:
-    for name, shape in plan.shapes.items():
-        if shapes.get(name) != shape:
-            raise ValueError(
-                f"MagnitudePruner was fitted on a net with the weight {name!r} of shape {shape}, "
-                f"but this net has {shapes.get(name)} there. Fit it on this net, or on one of the "
-                "same structure."
-            )

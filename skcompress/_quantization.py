@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from torch import nn
 
-from ._nets import module_root, replace_modules
+from ._nets import copy_net, module_root, net_digest, replace_modules
+from ._reconstruction import Aim, SolvedPlan, reconstruct_
 from .base import BaseCompressor, TrainingData
+from .nn.constraints import Levels
 from .nn.layers import PackedWeight, channel_axis, code_layer_, packed_weights
-from .nn.quant import Grid, encode, fit_grid
+from .nn.quant import Grid, dequantize, encode, fit_grid
 from .nn.weights import Weight, find_weights, weight_places
 
 __all__ = ["Quantizer"]
@@ -42,6 +45,37 @@ class QuantizationPlan:
         self.grids = dict(grids)
         self.left = dict(left)
 
+    def apply(self, net: NeuralNet) -> NeuralNet:
+        """Turn the weights of a net of ours into codes."""
+        root = module_root(net)
+        weights = {weight.name: weight for weight in find_weights(root)}
+        for name, shape in self.shapes.items():
+            given = tuple(weights[name].shape) if name in weights else None
+            if given != shape:
+                raise ValueError(
+                    f"Quantizer was fitted on a net with the weight {name!r} of shape {shape}, "
+                    f"but this net has {given} there. Fit it on this net, or on one of the same "
+                    "structure."
+                )
+        places = weight_places(root)
+        for name, grid in self.grids.items():
+            codes = encode(weights[name].values(), grid)
+            packed = PackedWeight(codes, requires_grad=_is_trained(weights[name]))
+            # A tied weight has one place in each layer: they go on sharing it.
+            for place in places[name]:
+                code_layer_(place.layer, {place.attr: packed})
+        _check_something_trains(root)
+        return replace_modules(net, dict(root.items()))
+
+    def round_(self, net: NeuralNet) -> NeuralNet:
+        """Round the weights of a net of ours, which stay floats."""
+        for weight in find_weights(module_root(net)):
+            values = weight.layer._parameters.get(weight.attr)
+            if values is not None and weight.name in self.grids:
+                with torch.no_grad():
+                    values.copy_(dequantize(encode(values, self.grids[weight.name])))
+        return net
+
     def __repr__(self) -> str:
         rows = [
             (name, "x".join(map(str, shape)), self._fate(name))
@@ -67,8 +101,9 @@ class Quantizer(BaseCompressor):
     convolution, embedding, recurrent and attention layers become codes; biases
     and norm layers are few and stay as they are. The net still computes with
     floats, so it becomes smaller, not faster. 8 bits cost next to no accuracy and
-    4 bits seldom a point; below that, put a FineTuner behind, which trains scales
-    and biases while the codes stay.
+    4 bits seldom a point; below that, let the levels make up for each other
+    (`reconstruct`), or put a FineTuner behind, which trains scales and biases while
+    the codes stay, or both.
 
     A weight w of a channel is replaced by s q with an integer level q. With b
     bits, rounding to the nearest integer, and clamp limiting to a range:
@@ -102,6 +137,12 @@ class Quantizer(BaseCompressor):
         False: ranges need not be centred on zero, at the price of a zero point per
         scale; for weights that lie mostly on one side of 0. Not with
         ``scheme="fixed_point"``.
+    reconstruct : bool, default=False
+        Whether levels are chosen so that the layers come nearest to what they put out
+        before, on up to 4096 of the training rows. It needs no labels, takes about the
+        time of an epoch of training, and keeps much more of the accuracy at 4 bits and
+        fewer. False: each weight becomes the level that it is nearest to, and the plan
+        is good for other nets of the same structure, too. See the notes.
     ignored_layers : sequence of str, default=()
         Names of layers to leave alone, as in ``net.module_.named_modules()``;
         each covers everything below it.
@@ -114,13 +155,38 @@ class Quantizer(BaseCompressor):
         ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` and their ``dense_`` twins;
         ``bits``, the mean over all prunable weights (a weight that is no code has
         32 in float32); and ``layers_left_float``, the names of layers with a prunable
-        weight that is no code.
+        weight that is no code; with `reconstruct` also ``reconstruction``: for each layer
+        with other levels which share of the variance of its outputs was missed before
+        and after, on rows they were not computed from.
+
+    Notes
+    -----
+    ``reconstruct=True`` goes through the layers in the order of their calls. With
+    :math:`y_i` what a layer put out for sample i (a row, or a place of a convolution)
+    before, and :math:`x'_i` what it is given now, it looks for the levels and the bias b
+    that make
+
+    .. math:: \sum_i \lVert y_i - W x'_i - b \rVert^2
+              + \lambda \bar a \lVert W - W_0 \rVert^2
+
+    small, where :math:`W_0` are the weights before, and :math:`\bar a` is the mean over
+    inputs of :math:`\sum_i x_{ij}'^2`. From the best weights without a grid, those of one
+    input are rounded after those of another, and those that are still to come make up
+    for what the rounding has changed (Frantar et al. 2023). Scales are those of the
+    range, cut off at both ends by the same share of 0 to 80 %, that costs least, with
+    errors weighted by :math:`\sum_i x_{ij}'^2`. :math:`\lambda` is one of 1e-4 to 1e-1, by
+    the error on every fifth part of the rows; each weight's nearest level is one of the
+    choices, too. Linear layers and convolutions without groups take part, but not those
+    that share a weight or are not trained. If the outputs of the whole net come no
+    nearer, nothing changes.
 
     References
     ----------
     Jacob, Kligys, Chen et al. (2018), "Quantization and Training of Neural Networks
     for Efficient Integer-Arithmetic-Only Inference". Krishnamoorthi (2018),
     "Quantizing deep convolutional networks for efficient inference: A whitepaper".
+    Frantar, Ashkboos, Hoefler, Alistarh (2023), "OPTQ: Accurate Quantization for
+    Generative Pre-trained Transformers" (`reconstruct`).
 
     Examples
     --------
@@ -148,6 +214,7 @@ class Quantizer(BaseCompressor):
         "scheme": [StrOptions({"uniform", "fixed_point"})],
         "granularity": [StrOptions({"per_channel", "per_tensor"})],
         "symmetric": ["boolean"],
+        "reconstruct": ["boolean"],
         "ignored_layers": ["array-like", tuple],
     }
 
@@ -158,12 +225,14 @@ class Quantizer(BaseCompressor):
         scheme: str = "uniform",
         granularity: str = "per_channel",
         symmetric: bool = True,
+        reconstruct: bool = False,
         ignored_layers: Sequence[str] = (),
     ) -> None:
         self.bits = bits
         self.scheme = scheme
         self.granularity = granularity
         self.symmetric = symmetric
+        self.reconstruct = reconstruct
         self.ignored_layers = ignored_layers
 
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
@@ -177,45 +246,56 @@ class Quantizer(BaseCompressor):
             )
 
     def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
-        return _bits_report(module_root(net))
+        facts = _bits_report(module_root(net))
+        if isinstance(self.plan_, SolvedPlan):
+            facts["reconstruction"] = dict(self.plan_.reconstruction)
+        return facts
 
-    def _plan(self, net: NeuralNet, data: TrainingData | None) -> QuantizationPlan:
+    @property
+    def _needs_data(self) -> bool:
+        return self.reconstruct
+
+    def _plan(self, net: NeuralNet, data: TrainingData | None) -> QuantizationPlan | SolvedPlan:
         root = module_root(net)
         weights = find_weights(root)
         kept = {weight.name for weight in find_weights(root, self.ignored_layers)}
         left = {weight.name: "ignored" for weight in weights if weight.name not in kept}
         left.update(_used_elsewhere(root))
-        return QuantizationPlan(
+        plan = QuantizationPlan(
             {weight.name: tuple(weight.shape) for weight in weights},
             {weight.name: self._grid(weight) for weight in weights if weight.name not in left},
             left,
         )
+        return self._solved(net, plan, data) if self.reconstruct and data is not None else plan
 
     def _grid(self, weight: Weight) -> Grid:
         axis, groups = channel_axis(weight.layer)
-        return fit_grid(
-            weight.values().cpu(),
-            bits=self.bits,
-            scheme=self.scheme,
-            granularity=self.granularity,
-            symmetric=self.symmetric,
-            axis=axis,
-            groups=groups,
-        )
+        return fit_grid(weight.values().cpu(), axis=axis, groups=groups, **self._options())
 
-    def _apply(self, net: NeuralNet, plan: QuantizationPlan) -> NeuralNet:
-        root = module_root(net)
-        weights = {weight.name: weight for weight in find_weights(root)}
-        _check_same_weights(plan, {name: tuple(weight.shape) for name, weight in weights.items()})
-        places = weight_places(root)
-        for name, grid in plan.grids.items():
-            codes = encode(weights[name].values(), grid)
-            packed = PackedWeight(codes, requires_grad=_is_trained(weights[name]))
-            # A tied weight has one place in each layer: they go on sharing it.
-            for place in places[name]:
-                code_layer_(place.layer, {place.attr: packed})
-        _check_something_trains(root)
-        return replace_modules(net, dict(root.items()))
+    def _solved(self, net: NeuralNet, plan: QuantizationPlan, data: TrainingData) -> SolvedPlan:
+        """Make the plan with other levels, which make up for what rounding costs."""
+        options = self._options()
+        aims = {
+            weight.layer_name: Aim(
+                Levels(weight.zeros().flatten(1), weight.values().dtype, **options)
+            )
+            for weight in find_weights(module_root(net))
+            if weight.name in plan.grids and weight.attr == "weight" and len(weight.shape) > 1
+        }
+        rounded = plan.round_(copy_net(net))
+        made = reconstruct_(net, rounded, aims, data, options, sorted(plan.grids))
+        grids = {
+            name: made.grid(name.removesuffix(".weight"), grid) for name, grid in plan.grids.items()
+        }
+        plan = QuantizationPlan(plan.shapes, grids, plan.left)
+        return SolvedPlan("Quantizer", net_digest(net), plan.apply(rounded), plan, made.errors)
+
+    def _options(self) -> dict[str, Any]:
+        names = ("bits", "scheme", "granularity", "symmetric")
+        return {name: getattr(self, name) for name in names}
+
+    def _apply(self, net: NeuralNet, plan: QuantizationPlan | SolvedPlan) -> NeuralNet:
+        return plan.apply(net)
 
 
 def _is_trained(weight: Weight) -> bool:
@@ -272,13 +352,3 @@ def _bits_report(root: nn.Module) -> dict[str, Any]:
         n_bits += width * weight.numel
         n_weights += weight.numel
     return {"bits": n_bits / n_weights if n_weights else 32.0, "layers_left_float": list(left)}
-
-
-def _check_same_weights(plan: QuantizationPlan, shapes: dict[str, tuple[int, ...]]) -> None:
-    for name, shape in plan.shapes.items():
-        if shapes.get(name) != shape:
-            raise ValueError(
-                f"Quantizer was fitted on a net with the weight {name!r} of shape {shape}, but "
-                f"this net has {shapes.get(name)} there. Fit it on this net, or on one of the same "
-                "structure."
-            )

@@ -122,3 +122,71 @@ class Attention(nn.Module):
 
     def forward(self, X):
         return self.out(self.encode(X).mean(dim=1))
+
+
+class Deep(nn.Module):
+    def __init__(self, n_hidden=40):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, n_hidden), nn.Linear(n_hidden, n_hidden)
+        self.out = nn.Linear(n_hidden, 10)
+
+    def forward(self, X):
+        return self.out(torch.relu(self.b(torch.relu(self.a(X)))))
+
+
+class Images(nn.Module):
+    """Convolutions with norm layers, a residual connection and a group each."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(1, 16, 3, padding="same"), nn.BatchNorm2d(16)
+        self.second, self.norm2 = nn.Conv2d(16, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        self.each = nn.Conv2d(16, 16, 3, stride=2, groups=16)
+        self.out = nn.Linear(16 * 9, 10)
+
+    def forward(self, X):
+        X = torch.relu(self.norm1(self.first(X.view(-1, 1, 8, 8))))
+        X = torch.relu(self.norm2(self.second(X)) + X)
+        return self.out(torch.relu(self.each(X)).flatten(1))
+
+
+class Twice(nn.Module):
+    """Calls one layer twice, and gives another its input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(32, 24), nn.Linear(24, 24), nn.Linear(48, 10)
+
+    def forward(self, X):
+        left, right = (torch.relu(self.b(torch.relu(self.a(half)))) for half in X.split(32, 1))
+        return self.out(input=torch.cat([left, right], 1))
+
+
+class Tied(nn.Module):
+    """Two layers share one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 24), nn.Linear(24, 24)
+        self.c, self.out = nn.Linear(24, 24), nn.Linear(24, 10)
+        self.c.weight = self.b.weight
+
+    def forward(self, X):
+        hidden = torch.relu(self.b(torch.relu(self.a(X))))
+        return self.out(torch.relu(self.c(hidden)))
+
+
+class Routed(nn.Module):
+    """Gives a layer only some of the rows, and others of them once its inputs have changed."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.gate = nn.Linear(64, 24), nn.Linear(24, 1)
+        self.b, self.out = nn.Linear(24, 24), nn.Linear(24, 10)
+
+    def forward(self, X):
+        hidden = torch.relu(self.a(X))
+        score = self.gate(hidden)
+        chosen = (score > score.median())[:, 0]
+        part = torch.relu(self.b(hidden[chosen]))
+        return self.out(torch.zeros(len(X), part.shape[1]).index_put((chosen,), part)) + score

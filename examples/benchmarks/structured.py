@@ -35,10 +35,11 @@ either library is chosen on the rows it is scored on, as the goal says; the defa
 
 Bytes and latency: CompressedClassifier with and without the pruner. Bytes are those of the
 .skc file (`report_.nbytes`); latency is CPU time of `predict`, pruned and dense in turn,
-and the figure is the ratio of each pair.
+and the figure is the ratio of each pair. The ResNet also with DeadUnitRemover behind the
+pruner, which folds norm layers: no statistics in the file, fewer calls.
 
---part and --data run some of it, so that accuracies may be found on several processors and
-latency on an idle machine.
+--part, --data and --nets run some of it, so that accuracies may be found on several processors
+and latency on an idle machine; --seeds asks for more or fewer than three.
 """
 
 import warnings
@@ -67,6 +68,7 @@ FIELDS = {
     "importance": "by which units are ranked, +reconstruct: with new weights (accuracy); zoo: l2",
     "scope": "layer: each layer loses its share; global: all units are ranked together",
     "ratio": "share of the units to remove",
+    "steps": "pruned; pruned, folded: norm layers become part of others then (size, latency)",
     "outcome": "what happened (zoo)",
     "why": "the error, or what is wrong",
     "compared": "whether the outputs could be compared with the dense net's (zoo)",
@@ -146,7 +148,7 @@ def sizes(size, nets, *, n_blocks, seconds):
             figure = f"{r['n_rows']:3} rows: {r['times_faster']:.2f} times faster"
             figure += f" ({r['times_faster_q1']:.2f}-{r['times_faster_q3']:.2f})"
         missed = "  NOT MET" if r.get("met") is False else ""
-        print(f"{r['net']:20}{r['ratio']:6}  {figure}{missed}", flush=True)
+        print(f"{r['net']:20}{r['ratio']:6}  {r['steps']:16}{figure}{missed}", flush=True)
         records.append(r)
     return records
 
@@ -155,6 +157,8 @@ def add_options(parser):
     """Add the options that say which part to run."""
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--data", nargs="+", choices=images.DATA, help="for accuracy; all if there")
+    parser.add_argument("--nets", nargs="+", choices=list(images.NETS), default=list(images.NETS))
+    parser.add_argument("--seeds", type=int, metavar="N", help="for accuracy, 3 unless quick")
 
 
 def main():
@@ -173,7 +177,8 @@ def main():
             records += zoo.zoo_records(tp, cases)
         zoo.print_zoo(records)
         print(flush=True)
-    nets = {"MLP 784-512-512-10": images.NETS["MLP 784-512-512-10"]} if quick else images.NETS
+    nets = {name: images.NETS[name] for name in arguments.nets[: 1 if quick else None]}
+    size = {**size, "n_seeds": arguments.seeds or size["n_seeds"]}
     if "accuracy" in arguments.part:
         records += accuracy(tp, size, nets, arguments.data)
     if "size" in arguments.part:

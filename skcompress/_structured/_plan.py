@@ -12,7 +12,9 @@ from skorch import NeuralNet
 from torch import nn
 
 from .._nets import layer_name, module_root, replace_modules, with_layer_name
+from .._reconstruction import Aim, describe
 from ..base import TrainedPlan
+from ..nn.constraints import Zeros
 from ..nn.copying import plain_copy
 from ..nn.graph import Graph, Kept, pack_kept, unpack_kept
 from ..nn.sizes import sizes
@@ -111,6 +113,16 @@ class StructurePlan:
             )
         return replace_modules(net, {"module": shrink(module, self.kept())})
 
+    def aims(self, net: NeuralNet) -> dict[str, Aim]:
+        """Return the layers of a pruned net that have lost inputs, to be solved for."""
+        aims, kept = {}, self.kept()
+        for name, layer in module_root(net).named_modules():
+            axes = kept.get(f"{name}.weight".removeprefix("module."), [])
+            if any(axis is not None for axis in axes[1:]):
+                zeros = layer.weight.detach().flatten(1) == 0
+                aims[name] = Aim(Zeros(zeros), outputs=axes[0], from_dense=False)
+        return aims
+
     def _count(self, name: str, kept: int, dense: int) -> None:
         before = self.units.get(layer_name(name), (0, 0))
         self.units[layer_name(name)] = (before[0] + kept, before[1] + dense)
@@ -123,11 +135,8 @@ class StructurePlan:
             for name, own in self.removed.items()
         ]
         head = f"StructurePlan({n - n_kept} of {n} units go)"
-        lines += [
-            f"  {name}: new weights; {before:.3g} of the variance missed before, {after:.3g} now"
-            for name, (before, after) in self.reconstruction.items()
-        ]
-        return "\n".join([head, *lines, *(f"  {line}" for line in self.protected)])
+        lines += [*describe(self.reconstruction), *(f"  {line}" for line in self.protected)]
+        return "\n".join([head, *lines])
 
 
 class GradualPlan(TrainedPlan):

@@ -14,6 +14,7 @@ from skorch import NeuralNet
 
 from .._fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
+from .._reconstruction import reconstruct_
 from ..base import BaseCompressor, TrainingData, check_gradual
 from ..nn.copying import copy_module
 from ..nn.graph.proof import ProofError, provable, prove
@@ -21,7 +22,6 @@ from ..nn.importance import cubic_schedule
 from ..nn.importance_units import parse_threshold, smallest_enough
 from ._plan import GradualPlan, StructurePlan
 from ._ranking import Ranking, rank_by_scan, score_units
-from ._reconstruction import reconstruct_
 from ._traced import Traced, trace_net
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
@@ -372,7 +372,8 @@ class StructuredPruner(BaseCompressor):
             plans.append(plan := self._one_shot(traced, target))
             before, net = net, plan.apply(copy_net(net))
             if self.reconstruct:
-                plan.reconstruction = reconstruct_(before, net, plan.kept(), data)
+                made = reconstruct_(before, net, plan.aims(net), data, plan.kept())
+                plan.reconstruction = made.errors
         return GradualPlan(incoming, net, plans)
 
     def _schedule(self, traced: Traced) -> list[tuple[str, Any]]:

@@ -27,10 +27,10 @@ __all__ = [
     "dequantize",
     "encode",
     "fit_grid",
+    "level_bounds",
     "levels",
     "quantize",
 ]
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -98,9 +98,9 @@ def quantize(
       :math:`s = (h - l) / (2^b - 1)`, zero point :math:`z = \mathrm{round}(-l / s)` and
       :math:`q = \mathrm{clamp}(\mathrm{round}(w / s), -z, 2^b - 1 - z)`.
     * ``"fixed_point"``: :math:`s = 2^{-f}` with the largest integer :math:`f` for which no
-      rounded weight leaves :math:`[-2^{b-1}, 2^{b-1} - 1]`, that is
-      :math:`f = b - 1 - \lceil \log_2 \max|w| \rceil` and at most one off. It may be negative
-      or above :math:`b`; codes saturate where the dtype ends before :math:`f` does.
+      rounded weight leaves :math:`[-2^{b-1}, 2^{b-1} - 1]`, that is :math:`f = b - 1 - \lceil
+      \log_2 \max|w| \rceil` and at most one off. It may be negative or above :math:`b`; codes
+      saturate where the dtype ends before :math:`f` does.
 
     Decoded values are off by at most :math:`s / 2`, plus the rounding of :math:`s` and of
     :math:`q s` to the dtype of the weight. A channel of zeros has scale 1.
@@ -208,13 +208,11 @@ def encode(weight: Tensor, grid: Grid) -> Codes:
     if math.prod(scale_view) != grid.scale.numel():
         raise ValueError(
             f"Got a grid with {grid.scale.numel()} scale(s) for a weight of shape "
-            f"{tuple(weight.shape)}, which needs {math.prod(scale_view)}: the grid was made for a "
-            f"weight of another shape."
+            f"{tuple(weight.shape)}, which needs {math.prod(scale_view)}: it is of another weight."
         )
     scale = grid.scale.detach().cpu().reshape(scale_view).to(weight.dtype)
-    zero_point = np.zeros(scale_view)
-    if grid.zero_point is not None:
-        zero_point = grid.zero_point.cpu().double().reshape(scale_view).numpy()
+    points = torch.zeros(scale_view) if grid.zero_point is None else grid.zero_point
+    zero_point = points.cpu().double().reshape(scale_view).numpy()
     first, last = _level_range(grid.bits, grid.scheme, grid.zero_point is None)
     values = weight.detach().reshape(view).cpu().double().numpy()
     q = np.round(values / scale.double().numpy()).clip(first - zero_point, last - zero_point)
@@ -260,6 +258,19 @@ def levels(codes: Codes) -> Tensor:
     view, scale_view = channel_views(tuple(wide.shape), codes.axis, codes.groups)
     points = codes.zero_point.to(torch.int16).reshape(scale_view)
     return (wide.reshape(view) - points).to(codes.scale.dtype).reshape(wide.shape)
+
+
+def level_bounds(grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scale of each channel, and its first and last level.
+
+    Examples
+    --------
+    >>> level_bounds(fit_grid(torch.tensor([[0.0, 1.3, -6.0]]), bits=3))
+    (tensor([2.]), tensor([-3.]), tensor([3.]))
+    """
+    first, last = _level_range(grid.bits, grid.scheme, grid.zero_point is None)
+    points = 0 * grid.scale if grid.zero_point is None else grid.zero_point.to(grid.scale)
+    return grid.scale, first - points, last - points
 
 
 View = tuple[int, int, int, int]
@@ -369,8 +380,8 @@ def _check_options(bits: Any, scheme: str, granularity: str, symmetric: bool) ->
         )
     if scheme == "fixed_point" and not symmetric:
         raise ValueError(
-            f"Got symmetric={symmetric!r} with scheme={scheme!r}, but fixed point numbers are "
-            f"symmetric: leave symmetric=True, or use scheme='uniform' for affine codes."
+            f"Got symmetric={symmetric!r} with scheme={scheme!r}, but fixed point numbers have no "
+            "zero point: leave symmetric=True, or use scheme='uniform' for affine codes."
         )
 
 

@@ -1,138 +1,57 @@
-r"""Weights that make up for inputs that a layer has lost.
+r"""Weights with which a layer comes near to what it put out before a compression.
 
-A layer with the outputs :math:`y = W x + b` is left with some of its inputs, :math:`x'`, whose
-values may have changed as well. With what it has left it can still come near to y,
+A layer with the outputs :math:`y = W x + b` has lost some of its inputs, or shall have zeros among
+its weights, or weights on a grid; and the inputs it has, :math:`x'`, may have changed as well. It
+can still come near to y,
 
 .. math:: \min_{W', b'} \sum_i \lVert y_i - W' x'_i - b' \rVert^2
           + \lambda \bar a \lVert W' - W_0 \rVert^2
 
-over samples i (rows, and places of a convolution), with :math:`W_0` the columns of W that are
-left, and :math:`\bar a = \mathrm{mean}_j \sum_i x_{ij}'^2`, so that :math:`\lambda` has no unit.
-It is chosen on samples that had no part in the solution, and :math:`W_0` itself is one of the
-choices: nothing changes where nothing is gained. This is the second half of He et al. (2017),
-"Channel Pruning for Accelerating Very Deep Neural Networks".
+over samples i (rows, and places of a convolution) and over the weights of the form that is asked
+for, with :math:`W_0` what is left of W, and :math:`\bar a = \mathrm{mean}_j \sum_i x_{ij}'^2`, so
+that :math:`\lambda` has no unit. It is chosen on samples that had no part in the solution, and
+what the weights become without all this is one of the choices: nothing changes where nothing is
+gained. For lost inputs this is the second half of He et al. (2017), "Channel Pruning for
+Accelerating Very Deep Neural Networks"; for the other forms see :mod:`.constraints`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["LeastSquares", "Places", "can_reconstruct", "n_inputs", "n_places"]
+from skcompress.nn.constraints import Constraint, Found
+from skcompress.nn.places import n_inputs
+from skcompress.nn.quant import Grid
+
+__all__ = ["Fit", "LeastSquares"]
 
 # Values of lambda: the larger, the nearer to the weights that are there.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def can_reconstruct(layer: nn.Module) -> bool:
-    """Whether a layer is a linear map of its input that may change freely.
+class Fit(NamedTuple):
+    r"""What came of new weights.
 
-    Not so where it is stored as codes, computes in a way of its own, has groups, is not trained,
-    or has weights that are zero: those may have been pruned, and would not be zero any more.
-
-    Examples
-    --------
-    >>> can_reconstruct(nn.Linear(3, 2)), can_reconstruct(nn.Conv2d(4, 4, 3, groups=4))
-    (True, False)
-    """
-    kind = next((kind for kind in (nn.Linear, *_CONVOLUTIONS) if isinstance(layer, kind)), None)
-    if kind is None or getattr(layer, "groups", 1) != 1:
-        return False
-    methods = ("forward", "_conv_forward")
-    if any(getattr(type(layer), m, None) is not getattr(kind, m, None) for m in methods):
-        return False
-    weight = layer._parameters.get("weight")
-    return (
-        weight is not None
-        and weight.dtype in (torch.float32, torch.float64)
-        and weight.numel() > 0
-        and all(parameter.requires_grad for parameter in layer.parameters())
-        and bool((weight != 0).all())
-    )
-
-
-def n_inputs(layer: Any) -> int:
-    """Return how many numbers an output of the layer is made of."""
-    return int(layer.weight[0].numel())
-
-
-def n_places(layer: Any, y: Tensor) -> int:
-    """Return how many rows, or places of images, an output of the layer is of."""
-    return _with_rows(layer, y)[..., 0].numel()
-
-
-@dataclass(frozen=True)
-class Places:
-    """Some of the places of an output: rows, and where in a row, drawn by a seed.
-
-    Examples
-    --------
-    >>> layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.rand(4, 2, 5, 5)
-    >>> places = Places.draw(layer, layer(x), share=0.1, seed=0)
-    >>> inputs, outputs = places.inputs(layer, x), places.outputs(layer, layer(x))
-    >>> inputs.shape, outputs.shape
-    (torch.Size([10, 18]), torch.Size([10, 3]))
-    >>> torch.allclose(inputs @ layer.weight.flatten(1).T + layer.bias, outputs, atol=1e-5)
-    True
+    Attributes
+    ----------
+    before, after : float
+        :math:`\sum \lVert y - W x - b \rVert^2 / \sum \lVert y - \bar y \rVert^2` over the
+        samples that were held out; equal if nothing was gained.
+    grid : Grid or None
+        What the new weights are on, where that was asked for.
     """
 
-    shape: tuple[int, ...]
-    at: tuple[Tensor, ...]
+    before: float
+    after: float
+    grid: Grid | None = None
 
-    @classmethod
-    def draw(cls, layer: Any, y: Tensor, share: float, seed: int) -> Places:
-        """Return a share of the places of an output of a layer; 1: all of them."""
-        shape = tuple(_with_rows(layer, y)[..., 0].shape)
-        drawn = torch.arange(math.prod(shape))
-        if share < 1:
-            n, draw = math.ceil(share * len(drawn)), torch.Generator().manual_seed(seed)
-            drawn = torch.randperm(len(drawn), generator=draw)[:n].sort()[0]
-        return cls(shape, torch.unravel_index(drawn, shape))
-
-    def outputs(self, layer: Any, y: Tensor) -> Tensor:
-        """Return an output there, of shape (n_places, n_outputs)."""
-        return _with_rows(layer, y)[self.at]
-
-    def inputs(self, layer: Any, x: Tensor) -> Tensor:
-        """Return what an input of a layer has for it there, in the order of its weights.
-
-        Raises
-        ------
-        ValueError
-            If the input is of other places.
-        """
-        patches = _patches(layer, x)
-        if patches.shape[: len(self.shape)] != self.shape:
-            raise ValueError(f"An input of {tuple(x.shape)} is not of the places {self.shape}.")
-        return patches[self.at].flatten(1)
-
-
-def _with_rows(layer: Any, tensor: Tensor) -> Tensor:
-    """Move channels to the end; give what is one row alone an axis of rows."""
-    if isinstance(layer, nn.Linear):
-        return torch.atleast_2d(tensor)
-    tensor = tensor if tensor.dim() > len(layer.kernel_size) + 1 else tensor[None]
-    return tensor.movedim(1, -1)
-
-
-def _patches(layer: Any, x: Tensor) -> Tensor:
-    """Return a view of what each output is made of, the last axes."""
-    if isinstance(layer, nn.Linear):
-        return torch.atleast_2d(x)
-    n_axes = len(layer.kernel_size)
-    x = x if x.dim() > n_axes + 1 else x[None]
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    for axis in range(2, 2 + n_axes):
-        kernel, dilation = layer.kernel_size[axis - 2], layer.dilation[axis - 2]
-        x = x.unfold(axis, (kernel - 1) * dilation + 1, layer.stride[axis - 2])[..., ::dilation]
-    return x.movedim(1, 1 + n_axes)
+    @property
+    def is_better(self) -> bool:
+        """Whether there are new weights."""
+        return self.after < self.before
 
 
 class LeastSquares:
@@ -142,25 +61,30 @@ class LeastSquares:
     ----------
     layer : torch.nn.Linear or convolution
         Its weights, and its bias if it has one, are where the search begins.
+    constraint : Constraint
+        What the new weights have to be like.
 
     Examples
     --------
     The second input of this layer is always twice the first, so the first alone will do:
 
-    >>> dense, layer = nn.Linear(2, 1), nn.Linear(1, 1)
-    >>> _ = dense.load_state_dict({"weight": torch.tensor([[1.0, 1.0]]), "bias": torch.ones(1)})
-    >>> _ = layer.load_state_dict({"weight": torch.tensor([[1.0]]), "bias": torch.ones(1)})
-    >>> x = torch.linspace(-1, 1, 50)[:, None]
-    >>> sums = LeastSquares(layer)
-    >>> sums.add(x, dense(torch.cat([x, 2 * x], 1)), held_out=False)
-    >>> sums.add(x, dense(torch.cat([x, 2 * x], 1)), held_out=True)
-    >>> before, after = sums.solve_()
-    >>> round(layer.weight.item(), 2), after < before / 100
-    (3.0, True)
+    >>> from torch import nn
+    >>> from skcompress.nn.constraints import Zeros
+    >>> dense, layer = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> state = {"weight": torch.tensor([[1.0, 1.0]]), "bias": torch.ones(1)}
+    >>> _ = dense.load_state_dict(state), layer.load_state_dict(state)
+    >>> x = torch.linspace(-1, 1, 50)[:, None] * torch.tensor([1.0, 2.0])
+    >>> sums = LeastSquares(layer, Zeros(torch.tensor([[False, True]])))
+    >>> sums.add(x, dense(x), held_out=False)
+    >>> sums.add(x, dense(x), held_out=True)
+    >>> before, after, _ = sums.solve_()
+    >>> layer.weight.round(decimals=2), after < before / 100
+    (tensor([[3., 0.]], grad_fn=<RoundBackward1>), True)
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, constraint: Constraint) -> None:
         self.layer = layer
+        self.constraint = constraint
         weight = layer.weight.detach().flatten(1)
         bias = [] if layer.bias is None else [layer.bias.detach()[:, None]]
         self._start = torch.cat([weight, *bias], 1).double().cpu()
@@ -173,28 +97,37 @@ class LeastSquares:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
         self._parts[held_out].add(inputs, outputs, self._start)
 
-    def solve_(self) -> tuple[float, float]:
-        r"""Give the layer the weights that come nearest, if they do better than its own.
-
-        Returns
-        -------
-        before, after : float
-            :math:`\sum \lVert y - W x - b \rVert^2 / \sum \lVert y - \bar y \rVert^2` over the
-            samples that were held out; equal if the weights are left as they were.
-        """
+    def solve_(self) -> Fit:
+        """Give the layer the weights that come nearest, if they do better than the plain ones."""
         known, held = self._parts
         if not (known.n and held.n) or not bool(known.gram.isfinite().all()):
-            return 1.0, 1.0
+            return self.leave_()
         unit = held.spread()
-        best, best_error = None, held.error(torch.zeros_like(self._start))
-        before = best_error
+        plain = self.constraint.plain(self._start)
+        best, found = None, plain
+        before = least = held.error(plain.weights - self._start)
         for penalty in _PENALTIES:
-            error = held.error(known.step(penalty, self.layer.bias is not None))
-            if error < best_error:
-                best, best_error = penalty, error
+            error = held.error(self._nearest(known, penalty, plain).weights - self._start)
+            if error < least:
+                best, least = penalty, error
         if best is not None:
-            self._set(self._start + (known + held).step(best, self.layer.bias is not None))
-        return before / unit, best_error / unit
+            found = self._nearest(known + held, best, plain)
+        self._set(found.weights)
+        after = before if found is plain else least
+        return Fit(before / unit, after / unit, found.grid)
+
+    def leave_(self) -> Fit:
+        """Give the layer the plain weights."""
+        self._set(self.constraint.plain(self._start).weights)
+        return Fit(1.0, 1.0)
+
+    def _nearest(self, sums: _Sums, penalty: float, plain: Found) -> Found:
+        """Return the best weights by these sums; the plain ones if the sums say nothing."""
+        curvature, step = sums.solve(penalty, self.layer.bias is not None)
+        try:
+            return self.constraint.nearest(self._start + step, curvature)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            return plain  # the penalty is too small for the precision of the sums
 
     def _set(self, solution: Tensor) -> None:
         weight, bias = self.layer.weight, self.layer.bias
@@ -232,12 +165,13 @@ class _Sums:
         both.squares, both.outputs = self.squares + other.squares, self.outputs + other.outputs
         return both
 
-    def step(self, penalty: float, has_bias: bool) -> Tensor:
-        """Return what to add to the weights."""
+    def solve(self, penalty: float, has_bias: bool) -> tuple[Tensor, Tensor]:
+        """Return the products of inputs with the penalty, and what to add to the weights."""
         penalties = torch.full_like(self.gram[0], penalty * self._scale(has_bias))
         if has_bias:
             penalties[-1] = 1e-9 * self.n
-        return torch.linalg.solve(self.gram + penalties.diag(), self.missing).T
+        curvature = self.gram + penalties.diag()
+        return curvature, torch.linalg.solve(curvature, self.missing).T
 
     def _scale(self, has_bias: bool) -> float:
         squares = self.gram.diagonal()

@@ -14,7 +14,17 @@ from tests.house.sources import PACKAGE, ROOT, modules
 
 FLOORS = [
     {"nn", "exceptions"},
-    {"base", "_order", "_report", "_nets", "_store", "_fingerprint", "_file", "_cv_results"},
+    {
+        "base",
+        "_order",
+        "_reconstruction",
+        "_report",
+        "_nets",
+        "_store",
+        "_fingerprint",
+        "_file",
+        "_cv_results",
+    },
     {
         "_pruning",
         "_structured",
@@ -37,6 +47,9 @@ SAME_FLOOR = {
     ("base", "_report"),
     ("base", "_store"),
     ("base", "_fingerprint"),
+    ("_reconstruction", "base"),
+    ("_reconstruction", "_nets"),
+    ("_reconstruction", "_store"),
     ("_report", "_nets"),
     ("_file", "_nets"),
     ("_nets", "_store"),

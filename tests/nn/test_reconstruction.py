@@ -1,136 +1,23 @@
-"""Samples of layers, and weights that are solved for."""
-
-import math
+"""Weights that are solved for."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from skcompress.nn.layers import code_layer
-from skcompress.nn.packed import pack_weight
-from skcompress.nn.reconstruction import LeastSquares, Places, can_reconstruct, n_inputs
+from skcompress.nn.constraints import Levels, Zeros
+from skcompress.nn.quant import dequantize, encode, fit_grid
+from skcompress.nn.reconstruction import LeastSquares
 
 pytestmark = pytest.mark.usefixtures("seeded_rng")
 
 
-class Halved(nn.Linear):
-    def forward(self, X):
-        return super().forward(X) / 2
+def free(layer):
+    return Zeros(torch.zeros(layer.weight.flatten(1).shape, dtype=torch.bool))
 
 
-class Standardized(nn.Conv2d):
-    def _conv_forward(self, X, weight, bias):
-        return super()._conv_forward(X, weight - weight.mean(), bias)
-
-
-def frozen(layer):
-    layer.weight.requires_grad_(False)
-    return layer
-
-
-def with_a_zero(layer):
-    with torch.no_grad():
-        layer.weight[0, 0] = 0
-    return layer
-
-
-def coded(layer):
-    return code_layer(layer, {"weight": pack_weight(layer, "weight", bits=8)})
-
-
-class TestLayers:
-    @pytest.mark.parametrize(
-        "layer",
-        [
-            nn.Linear(3, 2),
-            nn.Linear(3, 2, bias=False).double(),
-            nn.Conv1d(3, 2, 3),
-            nn.Conv2d(3, 2, 3, stride=2, padding_mode="reflect", padding=1),
-            nn.Conv3d(3, 2, 1),
-        ],
-    )
-    def test_linear_maps(self, layer):
-        assert can_reconstruct(layer)
-
-    @pytest.mark.parametrize(
-        "layer",
-        [
-            nn.ReLU(),
-            nn.LSTM(3, 2),
-            nn.ConvTranspose2d(3, 2, 3),
-            nn.Conv2d(4, 4, 3, groups=2),
-            nn.Bilinear(3, 3, 2),
-            nn.Embedding(3, 2),
-            nn.Linear(3, 2, dtype=torch.complex64),
-            nn.Linear(3, 2, dtype=torch.bfloat16),
-            Halved(3, 2),
-            Standardized(3, 2, 3),
-            frozen(nn.Linear(3, 2)),
-            with_a_zero(nn.Linear(3, 2)),
-            coded(nn.Linear(3, 2)),
-        ],
-        ids=repr,
-    )
-    def test_others(self, layer):
-        assert not can_reconstruct(layer)
-
-
-def samples(layer, x, y, share, seed):
-    places = Places.draw(layer, y, share, seed)
-    return places.inputs(layer, x), places.outputs(layer, y)
-
-
-class TestPlaces:
-    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-    @given(
-        n_axes=st.integers(1, 3),
-        kernel=st.integers(1, 3),
-        stride=st.integers(1, 3),
-        dilation=st.integers(1, 2),
-        padding=st.sampled_from([0, 1, "same", "valid"]),
-        mode=st.sampled_from(["zeros", "circular", "reflect", "replicate"]),
-        share=st.floats(0.01, 1),
-        with_rows=st.booleans(),
-    )
-    def test_convolutions(self, n_axes, kernel, stride, dilation, padding, mode, share, with_rows):
-        kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[n_axes]
-        stride = 1 if padding == "same" else stride
-        options = {"dilation": dilation, "padding": padding, "padding_mode": mode}
-        layer = kind(2, 3, kernel, stride, **options).double()
-        shape = (2, *[7, 6, 5][:n_axes])
-        x = torch.rand((4, *shape) if with_rows else shape, dtype=torch.float64)
-        y = layer(x)
-        inputs, outputs = samples(layer, x, y, share, seed=0)
-        assert len(inputs) == len(outputs) == math.ceil(share * (y.numel() // 3))
-        assert inputs.shape[1] == n_inputs(layer)
-        made = inputs @ layer.weight.flatten(1).T + layer.bias
-        torch.testing.assert_close(made, outputs)
-
-    @pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 3, 5)])
-    def test_linear(self, shape):
-        layer, x = nn.Linear(5, 2), torch.rand(shape)
-        inputs, outputs = samples(layer, x, layer(x), 0.5, seed=0)
-        torch.testing.assert_close(layer(inputs), outputs)
-        assert len(inputs) == math.ceil(x[..., 0].numel() / 2)
-
-    def test_the_same_seed_draws_the_same_places(self):
-        layer, x = nn.Conv2d(1, 2, 3), torch.rand(4, 1, 9, 9)
-        draws = [samples(layer, x, layer(x), 0.1, seed)[0] for seed in (0, 0, 1)]
-        assert torch.equal(draws[0], draws[1])
-        assert not torch.equal(draws[0], draws[2])
-
-    @pytest.mark.parametrize("layer", [nn.Linear(5, 2), nn.Conv1d(3, 2, 3)])
-    def test_inputs_of_other_places(self, layer):
-        x = torch.rand(4, 3, 5)
-        with pytest.raises(ValueError, match="is not of the places"):
-            samples(layer, x, layer(torch.rand(6, 3, 5)), 1.0, seed=0)
-
-
-def fill(layer, x, y):
-    sums = LeastSquares(layer)
+def fill(layer, x, y, constraint=None):
+    sums = LeastSquares(layer, constraint or free(layer))
     for number in range(10):
         own = x[number::10], y[number::10]
         sums.add(*own, held_out=number % 5 == 4)
@@ -145,7 +32,7 @@ class TestLeastSquares:
         x = torch.cat([x, x @ torch.rand(4, 2)], 1)
         with torch.no_grad():
             y = dense(x)
-        before, after = fill(layer, x[:, :4], y).solve_()
+        before, after, _ = fill(layer, x[:, :4], y).solve_()
         assert after < 1e-4 < before
         torch.testing.assert_close(layer(x[:, :4]).detach(), y, rtol=0, atol=0.02)
 
@@ -154,7 +41,7 @@ class TestLeastSquares:
         start = layer.weight.detach().clone()
         x = torch.randn(500, 2)
         y = (x @ start.T + 7.0).detach()
-        assert fill(layer, x, y).solve_()[1] < 1e-3  # sums in float32, of large numbers
+        assert fill(layer, x, y).solve_().after < 1e-3  # sums in float32, of large numbers
         assert abs(layer.bias.item() - 7) < 1e-2
         torch.testing.assert_close(layer.weight.detach(), start, rtol=0, atol=1e-2)
 
@@ -164,14 +51,16 @@ class TestLeastSquares:
         draw = np.random.default_rng(0)
         x, y = draw.normal(size=(100, 5)), draw.normal(size=(100, 2))
         sums = fill(layer, torch.from_numpy(x), torch.from_numpy(y))
-        step = (sums._parts[0] + sums._parts[1]).step(0.1, has_bias=True).numpy()
+        _, step = (sums._parts[0] + sums._parts[1]).solve(0.1, has_bias=True)
         # Of rows that carry the penalty, which is the textbook's way to write it.
         scale = np.sqrt(0.1 * (x**2).sum(0).mean())
         penalty = np.hstack([scale * np.eye(5), np.zeros((5, 1))])
         left = np.vstack([np.hstack([x, np.ones((100, 1))]), penalty])
         right = np.vstack([y, scale * start.T])
         expected = np.linalg.lstsq(left, right, rcond=None)[0].T
-        np.testing.assert_allclose(np.hstack([start, bias[:, None]]) + step, expected, atol=1e-6)
+        np.testing.assert_allclose(
+            np.hstack([start, bias[:, None]]) + step.numpy(), expected, atol=1e-6
+        )
 
     def test_errors_are_those_of_the_held_out_samples(self):
         layer = nn.Linear(3, 2)
@@ -180,7 +69,7 @@ class TestLeastSquares:
         held = torch.arange(200) % 5 == 4
         spread = (y[held] - y[held].mean(0)).square().sum()
         missed = (layer(x[held]).detach() - y[held]).square().sum()
-        before, after = fill(layer, x, y).solve_()
+        before, after, _ = fill(layer, x, y).solve_()
         assert before == pytest.approx(float(missed / spread), rel=1e-4)
         assert after < before
 
@@ -191,7 +80,7 @@ class TestLeastSquares:
         state = {name: value.clone() for name, value in layer.state_dict().items()}
         x = torch.randn(40, 50)  # fewer samples than weights, and noise: nothing to be learned
         y = layer(x).detach() + 0.5 * torch.randn(40, 2)
-        before, after = fill(layer, x, y).solve_()
+        before, after, _ = fill(layer, x, y).solve_()
         assert after <= before
         if after == before:
             assert all(
@@ -201,9 +90,9 @@ class TestLeastSquares:
     @pytest.mark.parametrize("held_out", [True, False])
     def test_without_samples_for_both(self, held_out):
         layer = nn.Linear(3, 2)
-        sums = LeastSquares(layer)
+        sums = LeastSquares(layer, free(layer))
         sums.add(torch.rand(5, 3), torch.rand(5, 2), held_out=held_out)
-        assert sums.solve_() == (1.0, 1.0)
+        assert sums.solve_() == (1.0, 1.0, None)
 
     @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
     def test_inputs_that_are_not_finite(self, bad):
@@ -220,3 +109,50 @@ class TestLeastSquares:
         fill(layer, torch.zeros(50, 3), y).solve_()
         torch.testing.assert_close(layer.weight.detach(), state)
         torch.testing.assert_close(layer.bias.detach(), y.mean(0), rtol=0.01, atol=0)
+
+
+class TestForms:
+    def test_zeros(self):
+        dense, layer = nn.Linear(6, 3), nn.Linear(6, 3)
+        layer.load_state_dict(dense.state_dict())
+        x = torch.rand(500, 6)
+        x[:, 3:] = x[:, :3] + 0.01 * torch.randn(500, 3)
+        zeros = torch.tensor([[False] * 3 + [True] * 3, [True] * 3 + [False] * 3, [False] * 6])
+        before, after, grid = fill(layer, x, dense(x).detach(), Zeros(zeros)).solve_()
+        assert after < before / 100
+        assert grid is None
+        assert torch.equal(layer.weight == 0, zeros)
+
+    def test_levels(self):
+        dense, layer = nn.Linear(40, 8), nn.Linear(40, 8)
+        layer.load_state_dict(dense.state_dict())
+        x = torch.rand(500, 4) @ torch.rand(4, 40) + 0.1 * torch.rand(500, 40)
+        zeros = torch.rand(8, 40) < 0.2
+        levels = Levels(zeros, torch.float32, bits=2)
+        before, after, grid = fill(layer, x, dense(x).detach(), levels).solve_()
+        assert after < before / 3
+        torch.testing.assert_close(dequantize(encode(layer.weight.detach(), grid)), layer.weight)
+        assert not layer.weight[zeros].any()
+
+    @pytest.mark.parametrize("form", [Zeros, lambda zeros: Levels(zeros, torch.float32, bits=3)])
+    def test_without_samples_it_is_as_without_all_this(self, form):
+        layer = nn.Linear(6, 3)
+        start, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+        zeros = torch.rand(3, 6) < 0.5
+        assert LeastSquares(layer, form(zeros)).solve_() == (1.0, 1.0, None)
+        start[zeros] = 0
+        if form is not Zeros:
+            start = dequantize(encode(start, fit_grid(start, bits=3)))
+        torch.testing.assert_close(layer.weight.detach(), start)
+        assert torch.equal(layer.bias, bias)
+
+    def test_a_penalty_that_is_too_small_for_the_sums(self):
+        layer, x = nn.Linear(3, 2), torch.rand(50, 3)
+        sums = fill(
+            layer, x, torch.rand(50, 2), Levels(torch.zeros(2, 3) > 0, torch.float32, bits=8)
+        )
+        for part in sums._parts:
+            part.gram -= 10 * torch.eye(4)  # as if by rounding
+        state = layer.weight.detach().clone()
+        assert not sums.solve_().is_better
+        torch.testing.assert_close(layer.weight.detach(), state, rtol=0, atol=0.01)  # 8 bits
