@@ -204,6 +204,18 @@ class TestScores:
             pruner = StructuredPruner(0.02, importance=importance).fit(net, TrainingData(*digits))
             assert pruner.plan_.removed == {"module.a": [3]}
 
+    def test_weights_that_read_a_unit_count_in_group_l2(self, digits):
+        net, data = make_classifier(max_epochs=1).fit(*digits), TrainingData(*digits)
+        with torch.no_grad():
+            net.module_.out.weight[:, 5] = 0
+            net.module_.hidden.weight[5] *= 1.1 / net.module_.hidden.weight[5].norm()
+        module = net.module_
+        both = torch.cat([module.hidden.weight, module.out.weight.T], 1)
+        expected = both.square().sum(1).argsort()[:8].tolist()
+        pruner = StructuredPruner(0.25, importance="group_l2").fit(net, data)
+        assert pruner.plan_.removed == {"module.hidden": sorted(expected)}
+        assert pruner.plan_.removed != StructuredPruner(0.25).fit(net, data).plan_.removed
+
     def test_bn_scale_empties_no_layer_for_its_smaller_scales(self, digits):
         net = make_classifier(TwoNorms).initialize()
         with torch.no_grad():
@@ -693,7 +705,7 @@ class RandomFeatures(nn.Module):
         return self.out(torch.relu(self.b(torch.relu(nn.functional.linear(X, self.w)))))
 
 
-@pytest.mark.parametrize("importance", ["l2", "taylor", "activation"])
+@pytest.mark.parametrize("importance", ["l2", "group_l2", "taylor", "activation"])
 def test_units_made_by_a_buffer(digits, importance):
     net = make_classifier(RandomFeatures, max_epochs=1).fit(*digits)
     pruner = StructuredPruner(0.25, importance=importance)

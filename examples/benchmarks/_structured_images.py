@@ -24,9 +24,9 @@ from skcompress import (
 )
 from skcompress._nets import copy_net, predict_raw, replace_modules
 
-IMPORTANCES = ("l1", "l2", "taylor", "activation", "bn_scale", "random")
+IMPORTANCES = ("l1", "l2", "group_l2", "taylor", "activation", "bn_scale", "random")
 # (criterion, scope) of each library. In a layer by itself both leave nets of the same size.
-OVER_ALL = ("l2", "taylor", "activation", "bn_scale")
+OVER_ALL = ("l2", "group_l2", "taylor", "activation", "bn_scale")
 # Then the layers that have lost inputs get new weights from the training rows (reconstruct=True).
 RECONSTRUCT = "+reconstruct"
 REBUILT = [name + RECONSTRUCT for name in ("l2", "bn_scale")]

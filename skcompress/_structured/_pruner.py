@@ -25,9 +25,9 @@ from ._ranking import Ranking, rank_by_scan, score_units
 from ._traced import Traced, trace_net
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
-_IMPORTANCES = {"l1", "l2", "bn_scale", "random", "taylor", "activation"}
+_IMPORTANCES = {"l1", "l2", "group_l2", "bn_scale", "random", "taylor", "activation"}
 # With these no group may be emptied for the scale of its scores; others compare as they are.
-_BALANCED = ("l1", "l2", "bn_scale", "taylor", "activation")
+_BALANCED = tuple(_IMPORTANCES - {"random"})
 
 
 class StructuredPruner(BaseCompressor):
@@ -71,7 +71,8 @@ class StructuredPruner(BaseCompressor):
         counted as such, so steps behind it make the file smaller still; what an
         estimator adds, such as its classes, is not counted (some hundred bytes).
     importance : str or callable, default="l2"
-        "l1", "l2"; "bn_scale" (s alone; other units stay); "taylor" (what the loss
+        "l1", "l2"; "group_l2" (l2 of s w and the weights that read the unit, together);
+        "bn_scale" (s alone; other units stay); "taylor" (what the loss
         would change by, to first order: the weights of a unit times their gradients,
         RMS over batches of up to 1024 rows); "activation" (how much what a unit hands
         on varies with these rows, times the weights that read it); "random"; or a
@@ -165,7 +166,8 @@ class StructuredPruner(BaseCompressor):
     ----------
     Li et al. (2017), "Pruning Filters for Efficient ConvNets" (l1). Liu et al.
     (2017), "Learning Efficient Convolutional Networks through Network Slimming"
-    (bn_scale). Molchanov et al. (2019), "Importance Estimation for Neural Network
+    (bn_scale). Fang et al. (2023), "DepGraph: Towards Any Structural Pruning"
+    (group_l2). Molchanov et al. (2019), "Importance Estimation for Neural Network
     Pruning" (taylor). An et al. (2024), "Fluctuation-based Adaptive Structured
     Pruning for Large Language Models" (activation). Lee et al. (2021),
     "Layer-Adaptive Sparsity for the Magnitude-Based Pruning" (global scope). He et al.

@@ -39,6 +39,10 @@ class UnitGroup:
         For each unit its producing weights, as one vector. Without biases.
     scales : torch.Tensor of shape (n_units,)
         Mean magnitude of the scales of norm layers right behind a unit; 1 where there is none.
+    has_scales : bool
+        Whether there is a norm layer.
+    readers : tuple of torch.Tensor
+        For each unit the weights that read it, as one vector.
 
     Examples
     --------
@@ -51,6 +55,7 @@ class UnitGroup:
     weights: tuple[Tensor, ...]
     scales: Tensor
     has_scales: bool = False
+    readers: tuple[Tensor, ...] = ()
 
     @property
     def n_units(self) -> int:
@@ -88,7 +93,9 @@ def _unit_group(group: Group, graph: Graph, tensors: Mapping[str, Tensor]) -> Un
     scales = _by_unit(group.scales, graph, tensors)
     means = [scales[u].abs().mean() if u in scales else torch.tensor(1.0) for u in group.units]
     weights = tuple(rows[unit] for unit in group.units)
-    return UnitGroup(group.name, weights, torch.stack(means), bool(group.scales))
+    columns = _by_unit(group.consumers, graph, tensors)
+    readers = tuple(columns.get(unit, torch.zeros(0)) for unit in group.units)
+    return UnitGroup(group.name, weights, torch.stack(means), bool(group.scales), readers)
 
 
 def _by_unit(
@@ -156,8 +163,9 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     ``"l1"`` is :math:`s \, \mathrm{mean}|w|` and ``"l2"`` is
     :math:`s \sqrt{\mathrm{mean}\,w^2}` over the producing weights :math:`w` of a unit, where
     :math:`s` is the scale of a norm layer behind it: means, so that layers of all sizes compare,
-    and a threshold is a number in units of a weight. ``"bn_scale"`` is :math:`s` alone; units
-    without a norm layer stay.
+    and a threshold is a number in units of a weight. ``"group_l2"`` is the same over :math:`s w`
+    and the weights that read the unit. ``"bn_scale"`` is :math:`s` alone; units without a norm
+    layer stay.
 
     Examples
     --------
@@ -167,9 +175,11 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     >>> weight_scores([group], "l1")
     [tensor([2., 0.])]
     """
+    if importance == "group_l2":
+        return [torch.stack([_size(part) for part in _all_weights(group)]) for group in groups]
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "l1": lambda w: w.abs().mean(),
-        "l2": lambda w: w.square().mean().sqrt(),
+        "l2": _size,
     }
     if importance == "bn_scale":
         return [
@@ -179,6 +189,16 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     score = kinds[importance]
     scores = [torch.stack([score(w) for w in group.weights]) for group in groups]
     return [one * group.scales for one, group in zip(scores, groups, strict=True)]
+
+
+def _size(weights: Tensor) -> Tensor:
+    return weights.square().mean().sqrt()
+
+
+def _all_weights(group: UnitGroup) -> list[Tensor]:
+    """Return for each unit the weights that make it, as its norm layer scales them, and read it."""
+    own = zip(group.weights, group.scales, group.readers, strict=True)
+    return [torch.cat([weights * scale, readers]) for weights, scale, readers in own]
 
 
 def parse_threshold(threshold: float | str) -> tuple[float, str | None]:
