@@ -44,7 +44,7 @@ and latency on an idle machine; --seeds asks for more or fewer than three.
 
 import warnings
 
-import _structured_images as images
+import _images as images
 import _structured_zoo as zoo
 import _torch_pruning
 from _common import (
@@ -54,6 +54,7 @@ from _common import (
     use_one_thread,
     write_records,
 )
+from _structured_images import accuracy_records, size_records
 
 FULL = {"n_rows": 5000, "n_folds": 3, "n_seeds": 3, "n_epochs": 3, "shrink": 1}
 QUICK = {"n_rows": 300, "n_folds": 2, "n_seeds": 1, "n_epochs": 1, "shrink": 100}
@@ -102,7 +103,7 @@ def accuracy(tp, size, nets, names):
         if names and name not in names:
             continue
         settings = {key: size[key] for key in ("n_folds", "n_seeds", "n_epochs", "shrink")}
-        own = images.accuracy_records(tp, name, X, y, nets=nets, ratios=RATIOS, **settings)
+        own = accuracy_records(tp, name, X, y, nets=nets, ratios=RATIOS, **settings)
         for r in own:
             if r["library"] == "dense":
                 print(f"\n{name}, {r['net']}: dense {r['dense_accuracy']:.3f}\n{columns}")
@@ -140,7 +141,7 @@ def sizes(size, nets, *, n_blocks, seconds):
     settings = {"nets": nets, "ratios": RATIOS, "n_blocks": n_blocks, "seconds": seconds}
     records = []
     print()
-    for r in images.size_records(X, y, **settings):
+    for r in size_records(X, y, **settings):
         if r["kind"] == "size":
             figure = f"{r['nbytes']} bytes, {r['byte_ratio']:.4f} of the dense net's"
             figure += f"; parameters {r['param_ratio']:.4f}"
