@@ -43,14 +43,6 @@ class UnitGroup:
         Whether there is a norm layer.
     readers : tuple of torch.Tensor
         For each unit the weights that read it, as one vector.
-    has_scales : bool
-        Whether there is a norm layer.
-    readers : tuple of torch.Tensor
-        For each unit the weights that read it, as one vector.
-    has_scales : bool
-        Whether there is a norm layer.
-    readers : tuple of torch.Tensor
-        For each unit the weights that read it, as one vector.
 
     Examples
     --------
@@ -63,8 +55,6 @@ class UnitGroup:
     weights: tuple[Tensor, ...]
     scales: Tensor
     has_scales: bool = False
-    readers: tuple[Tensor, ...] = ()
-    readers: tuple[Tensor, ...] = ()
     readers: tuple[Tensor, ...] = ()
 
     @property
@@ -187,10 +177,6 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     """
     if importance == "group_l2":
         return [torch.stack([_size(part) for part in _all_weights(group)]) for group in groups]
-    if importance == "group_l2":
-        return [torch.stack([_size(part) for part in _all_weights(group)]) for group in groups]
-    if importance == "group_l2":
-        return [torch.stack([_size(part) for part in _all_weights(group)]) for group in groups]
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "l1": lambda w: w.abs().mean(),
         "l2": _size,
@@ -203,26 +189,6 @@ def weight_scores(groups: Sequence[UnitGroup], importance: str) -> list[Tensor]:
     score = kinds[importance]
     scores = [torch.stack([score(w) for w in group.weights]) for group in groups]
     return [one * group.scales for one, group in zip(scores, groups, strict=True)]
-
-
-def _size(weights: Tensor) -> Tensor:
-    return weights.square().mean().sqrt()
-
-
-def _all_weights(group: UnitGroup) -> list[Tensor]:
-    """Return for each unit the weights that make it, as its norm layer scales them, and read it."""
-    own = zip(group.weights, group.scales, group.readers, strict=True)
-    return [torch.cat([weights * scale, readers]) for weights, scale, readers in own]
-
-
-def _size(weights: Tensor) -> Tensor:
-    return weights.square().mean().sqrt()
-
-
-def _all_weights(group: UnitGroup) -> list[Tensor]:
-    """Return for each unit the weights that make it, as its norm layer scales them, and read it."""
-    own = zip(group.weights, group.scales, group.readers, strict=True)
-    return [torch.cat([weights * scale, readers]) for weights, scale, readers in own]
 
 
 def _size(weights: Tensor) -> Tensor:
