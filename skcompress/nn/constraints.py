@@ -29,6 +29,8 @@ __all__ = ["Constraint", "Found", "Levels", "Zeros", "fit_clipped_grid", "round_
 # Ranges of a grid: shares of the one that all weights are in.
 _RANGES = tuple(1 - 0.05 * i for i in range(17))
 _BLOCK = 128
+# Zeros are solved for exactly where that is not more work than so many inverses of H.
+_MOST_WORK = 8
 
 
 class Found(NamedTuple):
@@ -55,6 +57,9 @@ class Zeros:
 
     .. math:: w_S = H_{SS}^{-1} (H w^*)_S.
 
+    Where outputs keep many inputs, each its own, this takes long and gains little: then inputs
+    are set to zero in turn, see `round_in_turn`.
+
     Parameters
     ----------
     zeros : boolean Tensor of shape (n_outputs, n_inputs)
@@ -78,13 +83,16 @@ class Zeros:
         return Found(torch.where(_widened(self.zeros, weights), 0.0, weights))
 
     def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
-        """Return the best weights with these zeros."""
+        """Return the best weights with these zeros, or nearly."""
         if not self.zeros.any():
             return Found(weights)
+        zeros = _widened(self.zeros, weights)
+        # Outputs that keep the same inputs are solved for at once.
+        kinds, kind_of = (~zeros).unique(dim=0, return_inverse=True)
+        if int(kinds.sum(1).pow(3).sum()) > _MOST_WORK * len(curvature) ** 3:
+            return Found(_with_zeros_in_turn(weights, curvature, zeros))
         right = weights @ curvature
         found = torch.zeros_like(weights)
-        # Outputs that keep the same inputs are solved for at once.
-        kinds, kind_of = (~_widened(self.zeros, weights)).unique(dim=0, return_inverse=True)
         for number, kept in enumerate(kinds):
             inputs, outputs = kept.nonzero()[:, 0], (kind_of == number).nonzero()
             part = torch.linalg.solve(curvature[inputs][:, inputs], right[outputs, inputs].T)
@@ -146,6 +154,16 @@ class Levels:
     def _parts(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         n = self.zeros.shape[1]
         return torch.where(self.zeros, 0.0, weights[:, :n]), weights[:, n:]
+
+
+def _with_zeros_in_turn(weights: Tensor, curvature: Tensor, zeros: Tensor) -> Tensor:
+    # First the inputs that most outputs do without: others can still make up for them.
+    order = zeros.sum(0).argsort(descending=True, stable=True)
+
+    def with_zeros(column: int, values: Tensor) -> Tensor:
+        return torch.where(zeros[:, column], 0.0, values)
+
+    return round_in_turn(weights, curvature, with_zeros, order)
 
 
 def _widened(zeros: Tensor, weights: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skcompress.nn import constraints
 from skcompress.nn.constraints import Levels, Zeros, fit_clipped_grid, round_in_turn
 from skcompress.nn.quant import dequantize, encode, fit_grid
 
@@ -46,6 +47,19 @@ class TestZeros:
         torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-8)
         plain = Zeros(zeros).plain(weights).weights
         assert (cost(weights, found, curvature) <= cost(weights, plain, curvature) + 1e-9).all()
+
+    def test_many_to_keep_for_many_outputs(self, monkeypatch):
+        weights, curvature, zeros = problem(60, 20, 0, n_free=1)
+        curvature += torch.eye(21)
+        exact, found = (
+            monkeypatch.setattr(constraints, "_MOST_WORK", work)
+            or Zeros(zeros).nearest(weights, curvature).weights
+            for work in (1000, 0)
+        )
+        assert torch.equal(found[:, :20] == 0, zeros)
+        plain = Zeros(zeros).plain(weights).weights
+        costs = [cost(weights, one, curvature).sum() for one in (exact, found, plain)]
+        assert costs[0] < costs[1] < costs[2] / 4
 
     def test_none(self):
         weights, curvature, zeros = problem(3, 4, 0, n_free=1)
