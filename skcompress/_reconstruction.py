@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -298,11 +298,8 @@ def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> Fit:
 
 def _collect(sums: LeastSquares, net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> bool:
     """Take in the samples of a layer; return whether each of them could be seen."""
-    inputs: list[Any] = []
     for number, (chunk, calls) in enumerate(zip(_chunks(X, own.n_rows), targets, strict=True)):
-        inputs.clear()
-        with _watched(net, [own.name], lambda *seen: inputs.append(seen[2])):
-            predict_raw(net, chunk)
+        inputs = _inputs(net, own.name, chunk, len(calls))
         for x, target in zip(inputs, calls, strict=False):
             if x is None or target is None or _is_wrapped(x):
                 return False
@@ -313,6 +310,24 @@ def _collect(sums: LeastSquares, net: NeuralNet, own: _Layer, targets: list[Call
                 return False
             sums.add(own_x, y, held_out=number % _HELD_OUT == _HELD_OUT - 1)
     return True
+
+
+class _Enough(BaseException):
+    """Ends a forward; no net will catch it for an error of its own."""
+
+
+def _inputs(net: NeuralNet, name: str, X: Any, n_calls: int) -> list[Any]:
+    """Return what a layer is given in its calls, without what the net does after the last one."""
+    inputs: list[Any] = []
+
+    def note(_: str, __: nn.Module, x: Any, ___: Any) -> None:
+        inputs.append(x)
+        if len(inputs) == n_calls:
+            raise _Enough
+
+    with _watched(net, [name], note), suppress(_Enough):
+        predict_raw(net, X)
+    return inputs
 
 
 def _chunks(X: Any, n: int) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from skcompress import (
     TrainingData,
     _reconstruction,
 )
-from skcompress._nets import module_root, predict_raw
+from skcompress._nets import copy_net, module_root, predict_raw
 from skcompress.io import load, save
 from skcompress.nn.reconstruction import Fit
 from skcompress.nn.weights import find_weights
@@ -140,6 +140,15 @@ class TestWeights:
         rows = TrainingData(digits[0][order], digits[1][order])
         plain, new, _ = both(step, fitted, rows)
         assert missed(fitted, new, digits[0]) < missed(fitted, plain, digits[0]) / 2
+
+    def test_a_pass_ends_at_the_layer_that_is_solved_for(self, fitted, data):
+        net = copy_net(fitted)
+        net.module_.out.register_forward_pre_hook(lambda *_: pytest.fail("called"))
+        [x] = _reconstruction._inputs(net, "module.b", data.X[:8], 1)
+        with torch.no_grad():
+            hidden = fitted.module_.a(torch.from_numpy(data.X[:8])).relu()
+        torch.testing.assert_close(x, hidden)
+        assert not net.module_.b._forward_hooks
 
     @EACH
     def test_outputs_that_come_no_nearer(self, step, fitted, data, monkeypatch):
