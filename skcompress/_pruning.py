@@ -232,7 +232,9 @@ class MagnitudePruner(BaseCompressor):
         if not self.reconstruct:
             return pruned, {}
         aims = {
-            weight.layer_name: Aim(Zeros((plan.zeros(weight.name) | weight.zeros()).flatten(1)))
+            weight.layer_name: Aim(
+                Zeros((plan.zeros(weight.name) | weight.zeros().cpu()).flatten(1))
+            )
             for weight in find_weights(module_root(net), self.ignored_layers)
             if weight.attr == "weight" and len(weight.shape) > 1
         }

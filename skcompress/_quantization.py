@@ -277,7 +277,7 @@ class Quantizer(BaseCompressor):
         options = self._options()
         aims = {
             weight.layer_name: Aim(
-                Levels(weight.zeros().flatten(1), weight.values().dtype, **options)
+                Levels(weight.zeros().cpu().flatten(1), weight.values().dtype, **options)
             )
             for weight in find_weights(module_root(net))
             if weight.name in plan.grids and weight.attr == "weight" and len(weight.shape) > 1

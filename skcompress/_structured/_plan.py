@@ -119,7 +119,7 @@ class StructurePlan:
         for name, layer in module_root(net).named_modules():
             axes = kept.get(f"{name}.weight".removeprefix("module."), [])
             if any(axis is not None for axis in axes[1:]):
-                zeros = layer.weight.detach().flatten(1) == 0
+                zeros = layer.weight.detach().cpu().flatten(1) == 0
                 aims[name] = Aim(Zeros(zeros), outputs=axes[0], from_dense=False)
         return aims
 
