@@ -139,9 +139,9 @@ class Quantizer(BaseCompressor):
         ``scheme="fixed_point"``.
     reconstruct : bool, default=False
         Whether levels are chosen so that the layers come nearest to what they put out
-        before, on up to 4096 of the training rows. It needs no labels, takes about the
-        time of an epoch of training, and keeps much more of the accuracy at 4 bits and
-        fewer. False: each weight becomes the level that it is nearest to, and the plan
+        before, on up to 4096 of the training rows. It needs no labels, takes the time
+        of some epochs of training, minutes where layers have thousands of inputs, and
+        keeps much more of the accuracy at 3 bits and fewer. False: each weight becomes the level that it is nearest to, and the plan
         is good for other nets of the same structure, too. See the notes.
     ignored_layers : sequence of str, default=()
         Names of layers to leave alone, as in ``net.module_.named_modules()``;
