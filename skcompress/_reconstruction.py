@@ -29,7 +29,8 @@ _SAMPLES, _PER_INPUT = 16384, 8
 # Rows that they are of: more for layers that make one sample of a row, fewer for convolutions.
 _MIN_ROWS, _MAX_ROWS = 512, 4096
 _CHUNK, _HELD_OUT = 128, 5  # rows at once; every fifth chunk chooses the penalty
-
+# Behind the name of a layer, what its grid is called in a record.
+_SCALE, _POINT = "#scale", "#zero_point"
 # Outputs of the dense net that are kept in memory at once: 256 MB of float32.
 _NUMBERS = 1 << 26
 
@@ -165,9 +166,6 @@ def reconstruct_(
     return Reconstruction(pairs, grids)
 
 
-_SCALE, _POINT = "#scale", "#zero_point"
-
-
 def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
     root = module_root(net)
     arrays = {}
@@ -186,9 +184,9 @@ def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
 def _solve(
     dense: NeuralNet, changed: NeuralNet, net: NeuralNet, aims: Mapping[str, Aim], X: Any
 ) -> tuple[int, dict[str, Fit]]:
-    """Change the weights of `net`; return how many layers may change, and which have.
+    """Change the weights of `net`; return how many layers may change, and what came of which.
 
-    None if that is for nothing.
+    Of none, if the outputs of the net come no nearer than those of `changed`.
     """
     dense = copy_net(dense)  # a forward may change the module even when it only predicts
     rows = take_rows(X, some_rows(X, _MIN_ROWS))
