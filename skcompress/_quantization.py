@@ -141,8 +141,9 @@ class Quantizer(BaseCompressor):
         Whether levels are chosen so that the layers come nearest to what they put out
         before, on up to 4096 of the training rows. It needs no labels, takes the time
         of some epochs of training, minutes where layers have thousands of inputs, and
-        keeps much more of the accuracy at 3 bits and fewer. False: each weight becomes the level that it is nearest to, and the plan
-        is good for other nets of the same structure, too. See the notes.
+        keeps much more of the accuracy at 3 bits and fewer. False: each weight becomes
+        the level that it is nearest to, and the plan is good for other nets of the same
+        structure, too. See the notes.
     ignored_layers : sequence of str, default=()
         Names of layers to leave alone, as in ``net.module_.named_modules()``;
         each covers everything below it.
