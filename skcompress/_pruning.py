@@ -20,7 +20,7 @@ from ._store import Store
 from .base import BaseCompressor, TrainedPlan, TrainingData, check_gradual
 from .nn.constraints import Zeros
 from .nn.importance import cubic_schedule, magnitude_masks
-from .nn.weights import find_weights
+from .nn.weights import find_weights, same_weights
 
 __all__ = ["MagnitudePruner"]
 
@@ -47,15 +47,7 @@ class PruningPlan:
 
     def apply(self, net: NeuralNet) -> NeuralNet:
         """Set the weights of a net of ours to zero."""
-        weights = {weight.name: weight for weight in find_weights(module_root(net))}
-        for name, shape in self.shapes.items():
-            given = tuple(weights[name].shape) if name in weights else None
-            if given != shape:
-                raise ValueError(
-                    f"MagnitudePruner was fitted on a net with the weight {name!r} of shape "
-                    f"{shape}, but this net has {given} there. Fit it on this net, or on one of "
-                    "the same structure."
-                )
+        weights = same_weights(module_root(net), self.shapes, "MagnitudePruner")
         for name in self.shapes:
             weights[name].zero_(self.zeros(name))
         return net

@@ -17,7 +17,7 @@ from .base import BaseCompressor, TrainingData
 from .nn.constraints import Levels
 from .nn.layers import PackedWeight, channel_axis, code_layer_, packed_weights
 from .nn.quant import Grid, dequantize, encode, fit_grid
-from .nn.weights import Weight, find_weights, weight_places
+from .nn.weights import Weight, find_weights, same_weights, weight_places
 
 __all__ = ["Quantizer"]
 
@@ -48,15 +48,7 @@ class QuantizationPlan:
     def apply(self, net: NeuralNet) -> NeuralNet:
         """Turn the weights of a net of ours into codes."""
         root = module_root(net)
-        weights = {weight.name: weight for weight in find_weights(root)}
-        for name, shape in self.shapes.items():
-            given = tuple(weights[name].shape) if name in weights else None
-            if given != shape:
-                raise ValueError(
-                    f"Quantizer was fitted on a net with the weight {name!r} of shape {shape}, "
-                    f"but this net has {given} there. Fit it on this net, or on one of the same "
-                    "structure."
-                )
+        weights = same_weights(root, self.shapes, "Quantizer")
         places = weight_places(root)
         for name, grid in self.grids.items():
             codes = encode(weights[name].values(), grid)

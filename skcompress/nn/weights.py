@@ -7,7 +7,7 @@ them to zero changes what a layer computes rather than how finely it computes it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ __all__ = [
     "code_modules",
     "find_weights",
     "resolve_ignored",
+    "same_weights",
     "weight_attributes",
     "weight_places",
 ]
@@ -164,6 +165,32 @@ def find_weights(root: nn.Module, ignored_layers: Sequence[str] = ()) -> list[We
             dropped.add(id(storage))
         found.setdefault(id(storage), weight)
     return [weight for key, weight in found.items() if key not in dropped]
+
+
+def same_weights(
+    root: nn.Module, shapes: Mapping[str, tuple[int, ...]], caller: str
+) -> dict[str, Weight]:
+    """Return the weights below ``root`` by name, of a net with these ones.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not there, or has another shape.
+
+    Examples
+    --------
+    >>> list(same_weights(nn.Sequential(nn.Linear(2, 1)), {"0.weight": (1, 2)}, "Pruner"))
+    ['0.weight']
+    """
+    weights = {weight.name: weight for weight in find_weights(root)}
+    for name, shape in shapes.items():
+        given = tuple(weights[name].shape) if name in weights else None
+        if given != shape:
+            raise ValueError(
+                f"{caller} was fitted on a net with the weight {name!r} of shape {shape}, but this "
+                f"net has {given} there. Fit it on this net, or on one of the same structure."
+            )
+    return weights
 
 
 def weight_places(root: nn.Module) -> dict[str, list[Weight]]:
