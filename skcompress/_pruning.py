@@ -91,9 +91,8 @@ class MagnitudePruner(BaseCompressor):
         Whether the weights that are left get the values with which their layers come
         nearest to what they put out before, on up to 4096 of the training rows. It
         needs no labels, takes the time of some epochs of training, minutes where layers
-        have thousands of inputs, and keeps much more of the accuracy. False:
-        they stay as they are, and the plan is good for other nets of the same
-        structure, too.
+        have thousands of inputs, and keeps much more of the accuracy. False: they stay
+        as they are, and the plan is good for other nets of the same structure, too.
     n_steps : int, default=1
         Number of pruning steps, >= 1.
     fine_tuner : FineTuner, default=None

@@ -11,8 +11,9 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
+from skcompress import TrainingData
 from skcompress._nets import seeded
-from tests.nets import make_classifier, make_regressor
+from tests.nets import Deep, make_classifier, make_regressor
 
 # Training in an example takes longer than any sensible deadline. In the CI the examples are the
 # same in every run: a red run is about the commit, never about the draw.
@@ -131,3 +132,17 @@ def fitted_regressor(diabetes):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return make_regressor(module__n_in=10).fit(*diabetes)
+
+
+@pytest.fixture(scope="session")
+def deep(digits):
+    """Return a fitted net with two hidden layers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_classifier(Deep, max_epochs=10).fit(digits[0][::2], digits[1][::2])
+
+
+@pytest.fixture(scope="session")
+def deep_data(digits, deep):
+    """Return the rows that `deep` was fitted on."""
+    return TrainingData(digits[0][::2], digits[1][::2], dense_net=deep)
