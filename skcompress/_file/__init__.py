@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 
-from ..nn.coding import Coding
+from ..nn.streams import Coding
 from ._container import assemble, disassemble, file_size, read_file, refuse, write_file
+from ._net import is_small
 from ._objects import estimator_to_header, estimators_in, from_header, is_compressed, to_header
 from ._plain import NotPlainError
 
@@ -51,7 +52,7 @@ def encode(obj: Any, level: str = "default") -> bytes:
         If a part of it is of no kind that a file holds.
     """
     streams: list[Coding] = []
-    return assemble(_header(to_header(obj, streams, level)), streams)
+    return assemble(_header(to_header(obj, streams, level), streams), streams)
 
 
 def decode(data: bytes, obj: Any) -> Any:
@@ -92,7 +93,7 @@ def measure(estimator: Any, dense_net: NeuralNet | None = None) -> int | None:
         header = estimator_to_header(estimator, streams, "default", dense_net)
     except NotPlainError:
         return None
-    return file_size(_header(header), streams)
+    return file_size(_header(header, streams), streams)
 
 
 def measure_net(net: NeuralNet) -> int:
@@ -104,11 +105,12 @@ def measure_net(net: NeuralNet) -> int:
         If a part of it is of no kind that a file holds.
     """
     streams: list[Coding] = []
-    return file_size(_header(to_header(net, streams, "default")), streams)
+    return file_size(_header(to_header(net, streams, "default"), streams), streams)
 
 
-def _header(header: dict[str, Any]) -> dict[str, Any]:
-    return {"made_with": _versions(), "object": header}
+def _header(described: dict[str, Any], streams: list[Coding]) -> dict[str, Any]:
+    versions = {"torch": torch.__version__} if is_small(streams) else _versions()
+    return {"made_with": versions, "object": described}
 
 
 @functools.cache

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nn.coding import Coding, code_levels
+from ..nn.coding import code_levels
 from ..nn.layers import PackedWeight
 from ..nn.quant import Codes, channel_views
+from ..nn.streams import Coding
 from ._inventory import Names
 from ._plain import NotPlainError
 
@@ -34,6 +35,11 @@ def spec_of(tensor: Tensor) -> list[Any]:
     if dtype not in NUMPY:
         raise NotPlainError(f"its state has a tensor of dtype {tensor.dtype}, which no file holds")
     return [dtype, list(tensor.shape)]
+
+
+def packed_spec(packed: PackedWeight) -> list[Any]:
+    """Return the same of the tensor that codes stand for."""
+    return [spec_of(packed.scale)[0], list(packed.shape)]
 
 
 def to_numpy(tensor: Tensor) -> tuple[str, np.ndarray]:
@@ -58,11 +64,10 @@ def to_tensor(name: str, array: np.ndarray) -> Tensor:
 
 def code_entry(names: Names, packed: PackedWeight) -> list[Any]:
     """Describe a weight that is stored as codes: all of it but the numbers."""
-    codes = packed.codes()
-    dtype, _ = spec_of(codes.scale)
-    affine = codes.zero_point is not None
-    grid = [codes.bits, codes.scheme, codes.axis, codes.groups, affine]
-    return [list(names), list(codes.values.shape), *grid, dtype]
+    dtype, shape = packed_spec(packed)
+    affine = packed.zero_point is not None
+    grid = [packed.bits, packed.scheme, packed.axis, packed.groups, affine]
+    return [list(names), shape, *grid, dtype]
 
 
 def code_weight(packed: PackedWeight, pools: dict[str, list[np.ndarray]], level: str) -> Coding:

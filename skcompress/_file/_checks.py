@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Names = tuple[str, ...]
-_HINT = "load needs an object that is built as the saved one was"
+HINT = "load needs an object that is built as the saved one was"
 
 
 def check_same(what: str, in_file: Any, given: Any) -> None:
@@ -14,7 +14,7 @@ def check_same(what: str, in_file: Any, given: Any) -> None:
     if in_file != given:
         raise ValueError(
             f"{what} is {in_file!r:.200} in the file, but {given!r:.200} in the given object; "
-            f"{_HINT}"
+            f"{HINT}"
         )
 
 
@@ -26,7 +26,7 @@ def check_layers(
     if missing or extra:
         raise ValueError(
             f"the layers {missing!r:.200} of the saved net are not in the net of the given object, "
-            f"and its layers {extra!r:.200} are not in the file; {_HINT}"
+            f"and its layers {extra!r:.200} are not in the file; {HINT}"
         )
     for name, text in in_file.items():
         other = given[name]
@@ -43,11 +43,11 @@ def check_tensors(in_file: Mapping[Names, list[Any]], given: Mapping[Names, list
         if names not in theirs:
             raise ValueError(
                 f"the saved net has the tensor {' = '.join(names)!r:.200}, the net of the given "
-                f"object has not (or not tied in the same way); {_HINT}"
+                f"object has not (or not tied in the same way); {HINT}"
             )
         check_same(f"the tensor {names[0]!r}", [dtype, shape], theirs[names])
     if more := [" = ".join(names) for names in theirs if names not in ours]:
         raise ValueError(
             f"the net of the given object has the tensors {more!r:.200}, which the saved net has "
-            f"not (or not tied in the same way); {_HINT}"
+            f"not (or not tied in the same way); {HINT}"
         )

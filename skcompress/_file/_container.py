@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import FileFormatError
-from ..nn.coding import Coding, Reader, framed
+from ..nn.streams import Coding, Reader, framed, write_number
 
 MAGIC = b"\x89SKC\r\n\x1a\n"  # as PNG's: notices transfers as text
-FORMAT = 1
-# Magic, format; checksum of all that follows; length of the header in the file, and of the JSON.
-_PREFIX = struct.Struct("<8sI16sII")
-_CHECKED_FROM = 28
+FORMAT = 2
+_CHECKSUM = 8  # bytes
 # A JSON header may be this many times longer than it is in the file, and this much besides: one
 # that would compress better is stored as it is, so that no small file asks for much memory.
 _MOST_RATIO, _FREE = 64, 1 << 16
 # What headers begin to look like, so that short ones compress, too. Part of the format.
-_DICTIONARY = (
+_DICTIONARY_1 = (
     b'"Dropout","ReLU()","BatchNorm1d(, eps=1e-05, momentum=0.1, affine=True, track_running_stats='
     b'True)",".running_mean",".running_var",".num_batches_tracked","Conv2d(, kernel_size=(3, 3), '
     b'stride=(1, 1), padding=(1, 1))","LSTM(, batch_first=True)",".weight_ih_l0",".weight_hh_l0",'
@@ -51,43 +49,82 @@ _DICTIONARY = (
     b',-0.1],"report":{"dense_macs":,"dense_n_nonzero":,"dense_n_params":,"dense_sparsity":0.0,'
     b'"macs":,"n_nonzero":,"n_params":,"sparsity":0.9}}}'
 )
+_DICTIONARY = _DICTIONARY_1 + (
+    b'"settings":{"threshold":0.5},"labels":{"a":"<i8","s":[2],"v":[0,1]},'
+    b'"params":{"module__n_in":64,"module__n_out":10},'
+    b'"made_with":{"torch":"2.13.0+cpu"},"object":{"kind":"net","net":'
+    b'{"class":"NeuralNetClassifier","params":{},"settings":{}}}}'
+    b'{"kind":"pipeline","probe":[0.0,0.1],"steps":[["scale",'
+    b'{"class":"sklearn.preprocessing._data.StandardScaler","kind":"step","params":{},"state":'
+    b'{"mean_":{"a":"<f8","s":[64]},"n_features_in_":64,'
+    b'"n_samples_seen_":{"n":"<i8","v":"0000000000000000"},'
+    b'"scale_":{"a":"<f8","s":[64]},"var_":{"a":"<f8","s":[64]}}}],'
+    b'["net",{"class":"CompressedRegressor","facts":'
+    b'{"_kinds":{"d":[["",{"y":"<f4"}]]},"_n_features_out":1,"_target_shape":{"t":[]},'
+    b'"n_features_in_":10},"kind":"estimator","net":'
+    b'{"class":"NeuralNetRegressor","params":{},"settings":{}}}]]}'
+    b'{"made_with":{"torch":"2.13.0+cpu"},"object":{"class":"CompressedClassifier","facts":'
+    b'{"_kinds":{"d":[["",{"y":"<f4"}]]},"_n_features_out":10,'
+    b'"classes_":{"a":"<i8","r":10},"n_features_in_":64},"kind":"estimator","net":'
+    b'{"class":"NeuralNetClassifier","labels":{"a":"<i8","r":10},"params":{},"settings":{}}}}'
+)
 
 
 def file_size(header: dict[str, Any], streams: Sequence[Coding]) -> int:
     """Return the size of the file that `assemble` makes of the same."""
-    sizes = sum(framed(stream).size for stream in streams)
-    return _PREFIX.size + len(_deflated(_as_json(header))) + sizes
+    checked = len(_packed_header(header)) + sum(framed(stream).size for stream in streams)
+    return len(MAGIC) + len(write_number(FORMAT)) + _CHECKSUM + checked
 
 
 def assemble(header: dict[str, Any], streams: Sequence[Coding]) -> bytes:
     """Return the bytes of a file. They depend on nothing but the arguments."""
-    text = _as_json(header)
-    packed = _deflated(text)
-    lengths = struct.pack("<II", len(packed), len(text))
-    checked = b"".join([lengths, packed, *(framed(stream).write() for stream in streams)])
-    return struct.pack("<8sI16s", MAGIC, FORMAT, _checksum(checked)) + checked
+    parts = [_packed_header(header), *(framed(stream).write() for stream in streams)]
+    return sealed(b"".join(parts))
+
+
+def sealed(checked: bytes) -> bytes:
+    """Put before the content of a file what says that it is one, and that it is whole."""
+    return MAGIC + write_number(FORMAT) + _checksum(checked, _CHECKSUM) + checked
 
 
 def disassemble(data: bytes) -> tuple[dict[str, Any], Reader]:
     """Check the bytes of a file; return its header and what stands before the first stream."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("it does not begin as a file written by skcompress.io.save does")
-    if len(data) < _PREFIX.size:
-        raise ValueError("it is cut off")
-    _, number, checksum, n_packed, n_text = _PREFIX.unpack_from(data)
-    if number != FORMAT:
+    reader = Reader(data[len(MAGIC) :])
+    number = reader.number()
+    if number not in (1, FORMAT):
         raise ValueError(
-            f"its format is number {number}, and this version of skcompress reads {FORMAT}: read "
-            "it with the version that wrote it, or a newer one"
+            f"its format is number {number}, and this version of skcompress reads {FORMAT} and "
+            "those before: read it with the version that wrote it, or a newer one"
         )
-    if _checksum(data[_CHECKED_FROM:]) != checksum:
-        raise ValueError("its content is not the one that was written: it was cut off or altered")
-    reader = Reader(data[_PREFIX.size :])
-    text = _inflated(bytes(reader.take(n_packed)), n_text)
+    text, streams = (_opened_1 if number == 1 else _opened)(reader)
     header = json.loads(text, parse_constant=_no_number)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    return header, reader
+    return header, streams
+
+
+def _opened(reader: Reader) -> tuple[bytes, Reader]:
+    """Return the text of the header, and what follows it."""
+    content = _checked(reader, _CHECKSUM)
+    n_packed, n_text = content.number(), content.number()
+    return _inflated(bytes(content.take(n_packed)), n_text, _DICTIONARY), content
+
+
+def _opened_1(reader: Reader) -> tuple[bytes, Reader]:
+    """Do what `_opened` does for files of format 1, which has numbers of fixed widths."""
+    reader.take(3)
+    content = _checked(reader, 16)
+    n_packed, n_text = struct.unpack("<II", content.take(8))
+    return _inflated(bytes(content.take(n_packed)), n_text, _DICTIONARY_1), content
+
+
+def _checked(reader: Reader, n_checksum: int) -> Reader:
+    checksum, content = bytes(reader.take(n_checksum)), bytes(reader.rest())
+    if _checksum(content, n_checksum) != checksum:
+        raise ValueError("its content is not the one that was written: it was cut off or altered")
+    return Reader(content)
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -120,8 +157,14 @@ def refuse(path: str | os.PathLike[str], reason: object) -> FileFormatError:
     return FileFormatError(f"The file {os.fspath(path)!r} cannot be loaded: {reason}.")
 
 
-def _checksum(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+def _checksum(data: bytes, size: int) -> bytes:
+    return hashlib.blake2b(data, digest_size=size).digest()
+
+
+def _packed_header(header: dict[str, Any]) -> bytes:
+    text = _as_json(header)
+    packed = _deflated(text)
+    return write_number(len(packed)) + write_number(len(text)) + packed
 
 
 def _as_json(header: dict[str, Any]) -> bytes:
@@ -140,12 +183,12 @@ def _deflated(text: bytes) -> bytes:
     return packed if len(packed) < len(text) <= _limit(packed) else text
 
 
-def _inflated(packed: bytes, n_text: int) -> bytes:
+def _inflated(packed: bytes, n_text: int, dictionary: bytes) -> bytes:
     if len(packed) == n_text:
         return packed
     if n_text > _limit(packed):
         raise ValueError("its header would take up too much memory")
-    coder = zlib.decompressobj(-15, zdict=_DICTIONARY)
+    coder = zlib.decompressobj(-15, zdict=dictionary)
     try:
         text = coder.decompress(packed, n_text + 1)
     except zlib.error as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from skorch import NeuralNet
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from ._plain import NotPlainError
 _SETTINGS = ("predict_nonlinearity", "threshold")
 
 Names = tuple[str, ...]
+T = TypeVar("T")
 
 
 def parts(net: NeuralNet) -> list[tuple[str, nn.Module]]:
@@ -34,6 +35,12 @@ def _places(net: NeuralNet) -> Iterator[tuple[str, PackedWeight]]:
             yield f"{name}.{attr}", packed
 
 
+def _by_names(names: Mapping[int, list[str]], objects: Mapping[int, T]) -> dict[Names, T]:
+    """Sort by name: a net made anew has the same order, whatever is stored as codes."""
+    own = {tuple(sorted(names[key])): found for key, found in objects.items()}
+    return dict(sorted(own.items(), key=lambda item: item[0]))
+
+
 def coded(net: NeuralNet) -> dict[Names, PackedWeight]:
     """Weights stored as codes, by all names that each has."""
     names: dict[int, list[str]] = {}
@@ -41,7 +48,7 @@ def coded(net: NeuralNet) -> dict[Names, PackedWeight]:
     for name, packed in _places(net):
         names.setdefault(id(packed), []).append(name)
         objects[id(packed)] = packed
-    return {tuple(names[key]): packed for key, packed in objects.items()}
+    return _by_names(names, objects)
 
 
 def tensors(net: NeuralNet) -> dict[Names, Tensor]:
@@ -65,7 +72,7 @@ def tensors(net: NeuralNet) -> dict[Names, Tensor]:
     for name, buffer in cut_buffers(net).items():
         names.setdefault(id(buffer), []).append(name)
         objects[id(buffer)] = buffer
-    return {tuple(names[key]): value for key, value in objects.items()}
+    return _by_names(names, objects)
 
 
 def cut_buffers(net: NeuralNet) -> dict[str, Tensor]:
@@ -87,17 +94,27 @@ def dense_shapes(net: NeuralNet) -> dict[str, list[int]]:
 def layers(net: NeuralNet) -> dict[str, str]:
     """Class of every layer by name, with its settings where it is one of torch's."""
     layers = {}
+    for name, layer, own in _layers(net):
+        text = own.__qualname__
+        # Dropout does nothing to predictions, and callbacks like to change it.
+        if own.__module__.startswith("torch.nn.") and "Dropout" not in text:
+            text = f"{text}({layer.extra_repr()})"
+        layers[name] = text
+    return layers
+
+
+def classes(net: NeuralNet) -> dict[str, str]:
+    """Class of every layer by name, before units were removed."""
+    return {name: getattr(own, "_uncut_class", own).__qualname__ for name, _, own in _layers(net)}
+
+
+def _layers(net: NeuralNet) -> Iterator[tuple[str, nn.Module, type]]:
+    """Name, layer and class, whether weights of it are stored as codes or not."""
     for part_name, part in parts(net):
         for name, layer in part.named_modules():
-            if isinstance(layer, PackedWeight):
-                continue
-            own = getattr(type(layer), "_coded_base", type(layer))
-            text = own.__qualname__
-            # Dropout does nothing to predictions, and callbacks like to change it.
-            if own.__module__.startswith("torch.nn.") and "Dropout" not in text:
-                text = f"{text}({layer.extra_repr()})"
-            layers[".".join(filter(None, (part_name, name)))] = text
-    return layers
+            if not isinstance(layer, PackedWeight):
+                own = getattr(type(layer), "_coded_base", type(layer))
+                yield ".".join(filter(None, (part_name, name))), layer, own
 
 
 def settings(net: NeuralNet) -> dict[str, Any]:

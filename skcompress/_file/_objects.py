@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from .._nets import check_net
-from ..nn.coding import Coding, Reader
+from ..nn.streams import Coding, Reader
 from ._checks import check_same
-from ._net import net_from_header, net_to_header
+from ._figures import COUNTS, SHARES, read_figures, write_figures
+from ._net import is_in_full, net_from_header, net_to_header
 from ._plain import NotPlainError, from_plain, to_plain
 from ._probe import check_probe, summary, try_net, try_pipeline
 
@@ -31,15 +32,11 @@ _FACTS = (
     "_n_features_out",
     "_target_shape",
 )
-# Of the report: what is about the net and not about the fit or the file.
-_REPORTED = (
-    *("n_params", "n_nonzero", "sparsity", "macs"),
-    *("dense_n_params", "dense_n_nonzero", "dense_sparsity", "dense_macs"),
-)
+_REPORTED = (*COUNTS, *SHARES)
 # Parameters of a step that do not change what it computes.
 _NOT_LEARNED = {"_sklearn_output_config"}
 _NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
-_SIZE = 8
+_SIZE = 8  # fixed, so that no size depends on that of the dense net
 
 
 def is_compressed(obj: Any) -> bool:
@@ -99,20 +96,27 @@ def estimator_to_header(
         if name in vars(estimator)
     }
     report = {
-        name: estimator.report_[f"dense_{name}" if is_dense and name in _REPORTED[:4] else name]
+        name: estimator.report_[f"dense_{name.removeprefix('dense_')}" if is_dense else name]
         for name in _REPORTED
     }
-    # The size of the dense net's file has a fixed width, so that no size depends on it.
     dense_nbytes = estimator.report_.get("dense_nbytes") or 0
-    streams.append(Coding(_SIZE, lambda: dense_nbytes.to_bytes(_SIZE, "little")))
-    return {
+    probe = summary(try_net(net, vars(estimator)))
+    own: list[Coding] = []
+    header: dict[str, Any] = {
         "kind": "estimator",
         "class": type(estimator).__name__,
         "facts": facts,
-        "report": {name: to_plain(value, streams, name) for name, value in report.items()},
-        "net": net_to_header(net, _definition(estimator), streams, level),
-        "probe": summary(try_net(net, vars(estimator))),
+        "net": net_to_header(net, _definition(estimator), own, level),
     }
+    if is_in_full(header["net"]):
+        header["report"] = {name: to_plain(value, streams, name) for name, value in report.items()}
+        header["probe"] = probe
+        streams.append(Coding(_SIZE, lambda: dense_nbytes.to_bytes(_SIZE, "little")))
+    else:
+        figures = write_figures(report, dense_nbytes, probe)
+        streams.append(Coding(len(figures), lambda: figures))
+    streams += own
+    return header
 
 
 def from_header(header: Mapping[str, Any], obj: Any, streams: Reader, *, same_torch: bool) -> Any:
@@ -173,16 +177,20 @@ def _estimator_from_header(
 ) -> Any:
     check_same("the class of the estimator", header["class"], type(obj).__name__)
     facts = {name: from_plain(value, streams) for name, value in header["facts"].items()}
-    report = {name: from_plain(value, streams) for name, value in header["report"].items()}
-    dense_nbytes = int.from_bytes(streams.stream(), "little")
+    if is_in_full(header["net"]):
+        report = {name: from_plain(value, streams) for name, value in header["report"].items()}
+        dense_nbytes = int.from_bytes(streams.stream(), "little") or None
+        probe = header["probe"]
+    else:
+        report, dense_nbytes, probe = read_figures(streams.stream())
     _check_facts(facts, obj)
     _check_report(report)
     net = net_from_header(header["net"], _definition(obj), streams, same_torch=same_torch)
     output = try_net(net, facts)
-    check_probe(header["probe"], output)
+    check_probe(probe, output)
     if output is not None and output.size != facts["_n_features_out"]:
         raise ValueError("what it says of inputs and outputs does not fit its net")
-    report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes or None)
+    report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
     learned = {**facts, "net_": net, "_report": Bunch(**report)}
@@ -214,6 +222,9 @@ def _check_facts(facts: dict[str, Any], obj: Any) -> None:
         if names.dtype != object or names.shape != (facts.get("n_features_in_"),):
             raise ValueError("it has not one name for each feature")
     classes = facts.get("classes_", np.zeros(1))
+    # One output may stand for two classes.
+    if classes.size > max(facts["_n_features_out"], 2):
+        raise ValueError("it has more classes than its net has outputs")
     if classes.ndim != 1 or not classes.size or not np.array_equal(np.unique(classes), classes):
         raise ValueError("its classes are not sorted and different")
 

@@ -2,7 +2,8 @@
 
 What JSON has no word for is an object with one of these keys: ``t`` a tuple, ``d`` a dict as pairs,
 ``f`` a float that is not finite, ``n`` a numpy scalar, ``y`` a dtype, ``a`` an array (its dtype, or
-"O" for strings of any length) of shape ``s`` with its values in ``v`` or else in the next stream.
+"O" for strings of any length) of shape ``s`` with its values in ``v`` or else in the next stream,
+or of the whole numbers below ``r``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.coding import Coding, Reader, code_values, read_values
+from ..nn.coding import code_values, read_values
+from ..nn.streams import Coding, Reader
 
 _KINDS = "biufcmM"
 _DTYPE = re.compile(r"\|[biu]1|<[iufc]\d{1,2}|<[mM]8(\[\d{0,9}[a-zA-Z]{1,2}\])?")
 _TEXT = re.compile(r"<U\d{1,9}|\|S\d{1,9}")
 _INLINE = 64  # up to so many integers and strings stand in the header
+_LONGEST_RANGE = 1 << 10
 # An array in a stream may be this many times larger than the stream, and this much besides.
 _MOST_RATIO, _FREE = 64, 1 << 16
 _MOST_TEXT = 1 << 22  # characters of an array of strings of one width
@@ -100,6 +103,8 @@ def _array_to_plain(array: np.ndarray, streams: list[Coding], where: str) -> dic
     if array.dtype.kind not in _KINDS:
         raise NotPlainError(f"{where} is an array of dtype {array.dtype}")
     array = _little(array)
+    if _is_range(array):
+        return {"a": array.dtype.str, "r": array.size}
     if array.dtype.kind in "iu" and flat.size <= _INLINE:
         return {"a": array.dtype.str, "s": shape, "v": flat.tolist()}
     coding = code_values(array)
@@ -111,11 +116,18 @@ def _array_to_plain(array: np.ndarray, streams: list[Coding], where: str) -> dic
     return {"a": array.dtype.str, "s": shape}
 
 
+def _is_range(array: np.ndarray) -> bool:
+    known = array.dtype.kind in "iu" and array.ndim == 1 and 0 < array.size <= _LONGEST_RANGE
+    return known and np.array_equal(array, np.arange(array.size))
+
+
 def _little(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def _read_array(value: dict[str, Any], streams: Reader) -> np.ndarray:
+    if "r" in value:
+        return _read_range(value["a"], value["r"])
     shape, kind = value["s"], value["a"]
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f"an array in it has the shape {shape!r:.80}")
@@ -129,6 +141,13 @@ def _read_array(value: dict[str, Any], streams: Reader) -> np.ndarray:
     if len(stream) == size * dtype.itemsize:
         return np.frombuffer(stream, dtype).reshape(shape).copy()
     return read_values(stream, dtype, tuple(shape))
+
+
+def _read_range(kind: Any, stop: Any) -> np.ndarray:
+    dtype = _read_dtype(kind)
+    if type(stop) is not int or not 0 < stop <= _LONGEST_RANGE or dtype.kind not in "iu":
+        raise ValueError(f"an array in it is the range of {stop!r:.80}, {kind!r:.80}")
+    return np.arange(stop).astype(dtype)
 
 
 def _read_inline(items: Any, kind: Any, shape: list[int], size: int) -> np.ndarray:

@@ -8,26 +8,14 @@ nothing is allocated that is larger than the array which the caller expects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from skcompress.nn import huffman, mixing
 from skcompress.nn.codec import pack, unpack
+from skcompress.nn.streams import Coding, Reader, framed, smallest, tagged, write_number
 
-__all__ = [
-    "Coding",
-    "Reader",
-    "code_levels",
-    "code_values",
-    "framed",
-    "read_levels",
-    "read_values",
-    "smallest",
-    "write_number",
-]
+__all__ = ["code_levels", "code_values", "read_levels", "read_values"]
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -36,102 +24,8 @@ Ints = npt.NDArray[np.int64]
 _PACKED, _HUFFMAN = 0, 1  # of symbols
 _MASK, _GAPS = 0, 1  # of positions
 _DENSE, _SPARSE, _SPARSE_BY_COLUMN, _MIXED = 0, 1, 2, 3  # of arrays
+_BY_EXPONENT = 4  # added to one of the first three
 _ESCAPE = 255
-
-
-class Coding(NamedTuple):
-    """A stream that may still have to be written.
-
-    Attributes
-    ----------
-    size : int
-        Its length in bytes.
-    write : callable
-        Returns it.
-    """
-
-    size: int
-    write: Callable[[], bytes]
-
-
-class Reader:
-    """Reads bytes from front to back and refuses to go beyond the end.
-
-    Parameters
-    ----------
-    data : bytes
-        What to read.
-
-    Examples
-    --------
-    >>> reader = Reader(write_number(300) + b"abc")
-    >>> reader.number(), bytes(reader.take(2)), bytes(reader.rest())
-    (300, b'ab', b'c')
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """How many bytes there are still."""
-        return len(self._data) - self._at
-
-    def take(self, n: int) -> memoryview:
-        """Return the next `n` bytes."""
-        if n > self.left:
-            raise ValueError("it is cut off")
-        self._at += n
-        return self._data[self._at - n : self._at]
-
-    def rest(self) -> memoryview:
-        """Return all bytes that are left."""
-        return self.take(self.left)
-
-    def byte(self) -> int:
-        """Return the next byte."""
-        return self.take(1)[0]
-
-    def number(self) -> int:
-        """Return the next number that `write_number` wrote."""
-        value = 0
-        for shift in range(0, 63, 7):
-            byte = self.byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-        raise ValueError("a number in it has no end")
-
-    def stream(self) -> bytes:
-        """Return the next stream that `framed` framed."""
-        return bytes(self.take(self.number()))
-
-    def finish(self) -> None:
-        """Refuse what is left."""
-        if self.left:
-            raise ValueError("there are bytes after its end")
-
-
-def write_number(value: int) -> bytes:
-    """Return a whole number >= 0 as 7 bits a byte, the lowest first; the last byte is < 128."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def framed(coding: Coding) -> Coding:
-    """Put its length before a stream."""
-    head = write_number(coding.size)
-    return Coding(len(head) + coding.size, lambda: head + coding.write())
-
-
-def smallest(codings: Sequence[Coding]) -> Coding:
-    """Return the shortest; among equals the first."""
-    return min(codings, key=lambda coding: coding.size)
 
 
 def code_levels(levels: npt.NDArray[np.int8], bits: int, level: str = "default") -> Coding:
@@ -157,15 +51,15 @@ def code_levels(levels: npt.NDArray[np.int8], bits: int, level: str = "default")
     True
     """
     rows = _rows(_fold(levels))
-    codings = [_tagged(_DENSE, _code_symbols(rows.reshape(-1), bits))]
+    codings = [tagged(_DENSE, _code_symbols(rows.reshape(-1), bits))]
     for tag, ordered in ((_SPARSE, rows), (_SPARSE_BY_COLUMN, rows.T)):
         flat = ordered.reshape(-1)
         positions = np.flatnonzero(flat)
         values = _code_symbols(flat[positions] - np.uint8(1), bits)
-        codings.append(_tagged(tag, framed(_code_positions(positions, flat.size)), values))
+        codings.append(tagged(tag, framed(_code_positions(positions, flat.size)), values))
     if level == "smallest":
         stream = mixing.encode(rows, bits)
-        codings.append(_tagged(_MIXED, Coding(len(stream), lambda: stream)))
+        codings.append(tagged(_MIXED, Coding(len(stream), lambda: stream)))
     return smallest(codings)
 
 
@@ -214,16 +108,19 @@ def code_values(values: npt.NDArray[np.generic]) -> Coding:
     >>> bool((read == values).all())
     True
     """
-    planes = _planes(values)
-    codings = [_tagged(_DENSE, _code_planes(planes))]
+    planes, is_float = _planes(values), values.dtype.kind == "f"
+    codings = _code_numbers(planes, _DENSE, is_float=is_float)
     occupied = planes.max(axis=0, initial=0) > 0
     if 16 * np.count_nonzero(occupied) < 15 * occupied.size:
         for tag, order in ((_SPARSE, False), (_SPARSE_BY_COLUMN, True)):
             by_row = _by_row(np.arange(occupied.size), values.shape)
             index = (by_row.T if order else by_row).reshape(-1)
             positions = np.flatnonzero(occupied[index])
-            kept = _code_planes(planes[:, index[positions]])
-            codings.append(_tagged(tag, framed(_code_positions(positions, index.size)), kept))
+            where, kept = (
+                framed(_code_positions(positions, index.size)),
+                planes[:, index[positions]],
+            )
+            codings += _code_numbers(kept, tag, where, is_float=is_float)
     return smallest(codings)
 
 
@@ -232,18 +129,20 @@ def read_values(stream: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> npt.N
     n = int(np.prod(shape, dtype=np.int64))
     reader = Reader(stream)
     tag = reader.byte()
-    if tag == _DENSE:
-        planes = _read_planes(reader, n, dtype.itemsize)
-    elif tag in (_SPARSE, _SPARSE_BY_COLUMN):
+    by_exponent, how = divmod(tag, _BY_EXPONENT)
+    if how == _MIXED or by_exponent > (dtype.kind == "f"):
+        raise ValueError(f"its coding {tag} is not known")
+    read = _read_by_exponent if by_exponent else _read_planes
+    if how == _DENSE:
+        planes = read(reader, n, dtype.itemsize)
+    else:
         positions = _read_positions(reader.stream(), n)
-        kept = _read_planes(reader, len(positions), dtype.itemsize)
+        kept = read(reader, len(positions), dtype.itemsize)
         planes = np.zeros((dtype.itemsize, n), np.uint8)
-        if tag == _SPARSE_BY_COLUMN:
+        if how == _SPARSE_BY_COLUMN:
             n_rows, n_columns = _row_shape(shape, n)
             positions = positions % max(n_rows, 1) * n_columns + positions // max(n_rows, 1)
         planes[:, positions] = kept
-    else:
-        raise ValueError(f"its coding {tag} is not known")
     return np.ascontiguousarray(planes.T).view(dtype).reshape(shape)
 
 
@@ -271,15 +170,10 @@ def _unfold(symbols: Bytes) -> npt.NDArray[np.int8]:
     return np.where(wide & 1, -(wide + 1) // 2, wide // 2).astype(np.int8)
 
 
-def _tagged(tag: int, *parts: Coding) -> Coding:
-    size = 1 + sum(part.size for part in parts)
-    return Coding(size, lambda: bytes([tag]) + b"".join(part.write() for part in parts))
-
-
 def _code_symbols(symbols: Bytes, bits: int) -> Coding:
     packed = Coding((symbols.size * bits + 7) // 8, lambda: pack(symbols, bits).tobytes())
     code = huffman.Huffman(symbols)
-    return smallest([_tagged(_PACKED, packed), _tagged(_HUFFMAN, Coding(code.size, code.write))])
+    return smallest([tagged(_PACKED, packed), tagged(_HUFFMAN, Coding(code.size, code.write))])
 
 
 def _read_symbols(reader: Reader, n: int, bits: int) -> Bytes:
@@ -297,14 +191,14 @@ def _read_symbols(reader: Reader, n: int, bits: int) -> Bytes:
 def _code_positions(positions: Ints, n: int) -> Coding:
     """Code increasing numbers below `n`: as a mask, or as the gaps between them."""
     mask = Coding((n + 7) // 8, lambda: _mask(positions, n))
-    codings = [_tagged(_MASK, mask)]
+    codings = [tagged(_MASK, mask)]
     if len(positions) < n // 2:
         gaps = np.diff(positions, prepend=-1) - 1
         # Low bits of long gaps are as good as random, and a long table would be wasted on them.
         most = max((n // max(len(positions), 1)).bit_length() - 1, 0)
         for low in sorted({0, most // 2, most}):
             coding = _code_gaps(gaps, low, shorter_than=smallest(codings).size - 1)
-            codings += [] if coding is None else [_tagged(_GAPS, coding)]
+            codings += [] if coding is None else [tagged(_GAPS, coding)]
     return smallest(codings)
 
 
@@ -378,6 +272,14 @@ def _planes(values: npt.NDArray[np.generic]) -> Bytes:
     return np.ascontiguousarray(data.reshape(-1, values.dtype.itemsize).T)
 
 
+def _code_numbers(planes: Bytes, tag: int, *before: Coding, is_float: bool) -> list[Coding]:
+    """Code numbers byte by byte and, if they are floats, by exponent, with what stands before."""
+    codings = [tagged(tag, *before, _code_planes(planes))]
+    if is_float and planes.size:
+        codings.append(tagged(_BY_EXPONENT + tag, *before, _code_by_exponent(planes)))
+    return codings
+
+
 def _code_planes(planes: Bytes) -> Coding:
     streams = [framed(_code_symbols(plane, 8)) for plane in planes]
     size = sum(stream.size for stream in streams)
@@ -390,3 +292,36 @@ def _read_planes(reader: Reader, n: int, itemsize: int) -> Bytes:
         plane[:] = _read_symbols(Reader(reader.stream()), n, 8)
     reader.finish()
     return planes
+
+
+def _code_by_exponent(planes: Bytes) -> Coding:
+    """Code the 8 highest bits of the exponents by frequency; sign and fraction are as random.
+
+    The exponent begins within a byte, so that bytes as they are hide how seldom most of them are.
+    """
+    turned = _turned_left(planes)
+    top = int(turned[-1].max())
+    exponents = framed(_code_symbols(top - turned[-1], 8))
+    rest = Coding(turned[:-1].size, lambda: turned[:-1].tobytes())
+    return tagged(top, exponents, rest)
+
+
+def _read_by_exponent(reader: Reader, n: int, itemsize: int) -> Bytes:
+    top = reader.byte()
+    below = _read_symbols(Reader(reader.stream()), n, 8)
+    if below.size and int(below.max()) > top:
+        raise ValueError("an exponent in it is below all others")
+    rest = np.frombuffer(reader.take((itemsize - 1) * n), np.uint8)
+    reader.finish()
+    return _turned_right(np.concatenate([rest, top - below]).reshape(itemsize, n))
+
+
+def _turned_left(planes: Bytes) -> Bytes:
+    """Turn numbers by one bit: the sign becomes the lowest, the exponent begins at the highest."""
+    one, seven = np.uint8(1), np.uint8(7)
+    return (planes << one) | (np.roll(planes, 1, axis=0) >> seven)
+
+
+def _turned_right(planes: Bytes) -> Bytes:
+    one, seven = np.uint8(1), np.uint8(7)
+    return (planes >> one) | (np.roll(planes, -1, axis=0) << seven)

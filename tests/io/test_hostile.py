@@ -20,7 +20,8 @@ from skcompress import CompressedClassifier, Quantizer
 from skcompress._file import _container as container
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
-from tests.io.cases import SHAPES, classifier, digits, pruned
+from skcompress.nn.streams import Reader, write_number
+from tests.io.cases import SHAPES, classifier, digits, pruned, record_in_full
 from tests.nets import MLP, make_classifier
 
 X, Y = digits()
@@ -37,14 +38,16 @@ def build_pipeline():
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "good.skc"
-    save(build().fit(X, Y), path)
+    with record_in_full():
+        save(build().fit(X, Y), path)
     return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def good_pipeline(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "good.skc"
-    save(build_pipeline().fit(X, Y), path)
+    with record_in_full():
+        save(build_pipeline().fit(X, Y), path)
     return path.read_bytes()
 
 
@@ -62,17 +65,15 @@ def loaded(tmp_path):
 
 def parts(data):
     """Return the text of the header, and the streams."""
-    _, _, _, n_packed, n_text = container._PREFIX.unpack_from(data)
-    start = container._PREFIX.size
-    text = container._inflated(data[start : start + n_packed], n_text)
-    return text, data[start + n_packed :]
+    reader = Reader(data[len(container.MAGIC) :])
+    assert reader.number() == container.FORMAT
+    text, streams = container._opened(reader)
+    return text, bytes(streams.rest())
 
 
-def sealed(packed, n_text, streams=b"", number=container.FORMAT):
+def sealed(packed, n_text, streams=b""):
     """Return a file with a right checksum."""
-    checked = struct.pack("<II", len(packed), n_text) + packed + streams
-    head = struct.pack("<8sI16s", container.MAGIC, number, container._checksum(checked))
-    return head + checked
+    return container.sealed(write_number(len(packed)) + write_number(n_text) + packed + streams)
 
 
 def with_header(data, change):
@@ -108,8 +109,10 @@ class Bomb:
         (pickle.dumps(Bomb()), "does not begin"),
         (container.MAGIC, "cut off"),
         (container.MAGIC + b"\1\0\0\0", "cut off"),
-        (sealed(b"{}", 2, number=2), "format is number 2, and this version of skcompress reads 1"),
-        (sealed(b"{}", 2, number=0), "number 0"),
+        (container.MAGIC + b"\2\0\0\0", "cut off"),
+        (container.MAGIC + b"\3", "format is number 3, and this version of skcompress reads 2 and"),
+        (container.MAGIC + b"\0", "number 0"),
+        (container.MAGIC + b"\x80" * 20, "has no end"),
         (sealed(b"{}", 2), "its header lacks 'made_with'"),
         (sealed(b"[]", 2), "not a JSON object"),
         (sealed(b"\xff\xff", 2), "cannot be loaded"),
@@ -120,6 +123,7 @@ class Bomb:
         (sealed(pickle.dumps(Bomb()), 500), "damaged"),
         (sealed(b"{}", 1 << 31), "too much memory"),
         (container.MAGIC + struct.pack("<I16sII", 1, bytes(16), 1 << 31, 1 << 31), "altered"),
+        (container.MAGIC + b"\2" + bytes(8) + write_number(1 << 31) * 2, "altered"),
     ],
 )
 def test_what_is_no_file(data, message, loaded):
@@ -241,7 +245,12 @@ CHANGES = [
     (put(*FACTS, "n_features_in_", -1), "counts inputs or outputs"),
     (put(*FACTS, "n_features_in_", "64"), "counts inputs or outputs"),
     (put(*FACTS, "n_features_in_", True), "counts inputs or outputs"),
-    (put(*FACTS, "_n_features_out", 9), "does not fit its net"),
+    (put(*FACTS, "_n_features_out", 9), "more classes than its net has outputs"),
+    (put(*FACTS, "_n_features_out", 11), "does not fit its net"),
+    (put(*FACTS, "classes_", {"a": "<i8", "r": 11}), "more classes than its net has outputs"),
+    (put(*FACTS, "classes_", {"a": "<i8", "r": 1 << 40}), "is the range of"),
+    (put(*FACTS, "classes_", {"a": "<f8", "r": 3}), "is the range of"),
+    (put(*FACTS, "classes_", {"a": "<i8", "r": True}), "is the range of"),
     (put(*FACTS, "_kinds", {"d": [["", {"y": "<f8"}]]}), "kinds"),
     (put(*FACTS, "_kinds", {"d": [["", {"y": "O"}]]}), "dtype"),
     (put(*FACTS, "_kinds", {"d": [["a", {"y": "<f4"}]]}), "names"),
@@ -352,7 +361,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def mutated(data, rng):
     """Return one of many wrong files."""
     data = bytearray(data)
-    kind = rng.randrange(6)
+    kind = rng.randrange(7)
     if kind == 0:
         for _ in range(rng.choice([1, 1, 3])):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -371,6 +380,10 @@ def mutated(data, rng):
             text[rng.randrange(len(text))] = rng.choice(b'0123456789-.[]{}",:ae')
         return sealed(bytes(text), len(text), streams)
     streams = bytearray(streams)
+    if kind == 6:  # most of it in what is said of the net
+        for _ in range(rng.choice([1, 1, 3])):
+            streams[rng.randrange(min(len(streams), 60))] ^= 1 << rng.randrange(8)
+        return sealed(text, len(text), bytes(streams))
     cut = rng.randrange(len(streams))
     lengths = rng.choice([bytes(streams[:cut]), bytes(streams) + rng.randbytes(3)])
     return sealed(text, len(text), lengths)

@@ -5,16 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skcompress.nn import coding
-from skcompress.nn.coding import (
-    Coding,
-    Reader,
-    code_levels,
-    code_values,
-    framed,
-    read_levels,
-    read_values,
-    write_number,
-)
+from skcompress.nn.coding import code_levels, code_values, read_levels, read_values
+from skcompress.nn.streams import Coding, Reader, framed, write_number
 
 DTYPES = ["<f2", "<f4", "<f8", "<i2", "<i8", "|u1", "<c8"]
 

@@ -44,6 +44,8 @@ class PrunedAttention(nn.MultiheadAttention):
     True
     """
 
+    _uncut_class = nn.MultiheadAttention
+
     def forward(
         self,
         query: Tensor,
