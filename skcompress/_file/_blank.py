@@ -100,7 +100,7 @@ def in_brief(net: NeuralNet, codes: Codes, floats: Mapping[Names, Tensor]) -> by
     grids = {own: tuple(entries[own][2:7]) if own in entries else None for own in names}
     parts = [
         _brief.write_changes(net, changes(net)),
-        write_structure(net),
+        write_structure(net, {**floats, **codes}),
         _brief.write_sizes(net),
         write_settings(net),
         _brief.write_grids(grids),

@@ -7,31 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from skorch import NeuralNet
+from torch import Tensor
 
 from ..nn.codec import pack, unpack
+from ..nn.layers import PackedWeight
 from ..nn.streams import Reader
 from ._arrays import packed_spec, spec_of
 from ._checks import HINT
-from ._inventory import classes, coded, cut_buffers, dense_shapes, layers, tensors
+from ._inventory import Names, classes, coded, cut_buffers, dense_shapes, layers, tensors
 
 _DIGEST = 4  # bytes
 _MARK = 4  # bits
 Entry = list[Any]  # name and class of a layer, its tensors
+Stored = Mapping[Names, Tensor | PackedWeight]
 
 
-def structure(net: NeuralNet) -> list[Entry]:
+def structure(net: NeuralNet, stored: Stored) -> list[Entry]:
     """Return name, class and tensors of every layer, before units were removed.
 
     A tensor is its name in the layer, dtype, shape, and the first of all its names, which tells
     what is tied. Whether it is stored as codes does not matter.
     """
     before, outside = dense_shapes(net), cut_buffers(net)
-    specs = {names: spec_of(tensor) for names, tensor in tensors(net).items()}
-    specs |= {names: packed_spec(packed) for names, packed in coded(net).items()}
+    specs = {
+        names: packed_spec(found) if isinstance(found, PackedWeight) else spec_of(found)
+        for names, found in stored.items()
+    }
     known = classes(net)
     own: dict[str, list[Any]] = {name: [] for name in known}
     for names, (dtype, left) in specs.items():
@@ -44,26 +50,26 @@ def structure(net: NeuralNet) -> list[Entry]:
     return [[name, known.get(name), sorted(found)] for name, found in own.items()]
 
 
-def write_structure(net: NeuralNet) -> bytes:
-    """Return what tells nets of another structure from this one."""
-    entries = structure(net)
-    marks = np.array([_mark(entry) for entry in entries], np.uint8)
-    return _digest(entries) + pack(marks, _MARK).tobytes()
+def write_structure(net: NeuralNet, stored: Stored) -> bytes:
+    """Return what tells nets of another structure from this one, which has the tensors `stored`."""
+    digests = [_digest(entry) for entry in structure(net, stored)]
+    return _joined(digests) + pack(_marks(digests), _MARK).tobytes()
 
 
 def check_structure(reader: Reader, net: NeuralNet) -> None:
     """Raise ValueError if a net is not of the structure that `write_structure` has seen."""
-    entries, given = structure(net), layers(net)
-    digest = bytes(reader.take(_DIGEST))
+    entries = structure(net, {**tensors(net), **coded(net)})
+    digests = [_digest(entry) for entry in entries]
+    joined = bytes(reader.take(_DIGEST))
     packed = np.frombuffer(reader.take((len(entries) * _MARK + 7) // 8), np.uint8)
-    if digest == _digest(entries):
+    if joined == _joined(digests):
         return
-    marks = unpack(packed, _MARK, len(entries)).tolist()
-    others = [entry for entry, mark in zip(entries, marks, strict=True) if _mark(entry) != mark]
+    others = np.flatnonzero(unpack(packed, _MARK, len(entries)) != _marks(digests))
     where = "a layer"
-    if others:
-        name, _, tensors_ = others[0]
-        where = f"the layer {name!r}, {given.get(name)!r:.200} with the tensors {tensors_!r:.200},"
+    if others.size:
+        name, _, own = entries[others[0]]
+        text = layers(net).get(name)
+        where = f"the layer {name!r}, {text!r:.200} with the tensors {own!r:.200},"
     raise ValueError(f"{where} of the given object is not what it is in the file; {HINT}")
 
 
@@ -89,5 +95,9 @@ def _digest(described: Any) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
-def _mark(entry: Entry) -> int:
-    return _digest(entry)[0] >> (8 - _MARK)
+def _joined(digests: list[bytes]) -> bytes:
+    return hashlib.blake2b(b"".join(digests), digest_size=_DIGEST).digest()
+
+
+def _marks(digests: list[bytes]) -> np.ndarray:
+    return np.array([digest[0] >> (8 - _MARK) for digest in digests], np.uint8)

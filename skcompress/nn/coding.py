@@ -109,18 +109,13 @@ def code_values(values: npt.NDArray[np.generic]) -> Coding:
     True
     """
     planes, is_float = _planes(values), values.dtype.kind == "f"
-    codings = _code_numbers(planes, _DENSE, is_float=is_float)
     occupied = planes.max(axis=0, initial=0) > 0
-    if 16 * np.count_nonzero(occupied) < 15 * occupied.size:
-        for tag, order in ((_SPARSE, False), (_SPARSE_BY_COLUMN, True)):
-            by_row = _by_row(np.arange(occupied.size), values.shape)
-            index = (by_row.T if order else by_row).reshape(-1)
-            positions = np.flatnonzero(occupied[index])
-            where, kept = (
-                framed(_code_positions(positions, index.size)),
-                planes[:, index[positions]],
-            )
-            codings += _code_numbers(kept, tag, where, is_float=is_float)
+    is_sparse = 16 * np.count_nonzero(occupied) < 15 * occupied.size
+    codings = _code_numbers(planes, _DENSE, is_float=is_float and not is_sparse)
+    if is_sparse:
+        # In either order the values are as long: only positions decide.
+        tag, where, index = min(_orders(occupied, values.shape), key=lambda order: order[1].size)
+        codings += _code_numbers(planes[:, index], tag, where, is_float=is_float)
     return smallest(codings)
 
 
@@ -144,6 +139,19 @@ def read_values(stream: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> npt.N
             positions = positions % max(n_rows, 1) * n_columns + positions // max(n_rows, 1)
         planes[:, positions] = kept
     return np.ascontiguousarray(planes.T).view(dtype).reshape(shape)
+
+
+def _orders(
+    occupied: npt.NDArray[np.bool_], shape: tuple[int, ...]
+) -> list[tuple[int, Coding, Ints]]:
+    """Return both orders in which places may be told: tag, positions, and the places so ordered."""
+    by_row = _by_row(np.arange(occupied.size), shape)
+    found = []
+    for tag, ordered in ((_SPARSE, by_row), (_SPARSE_BY_COLUMN, by_row.T)):
+        index = ordered.reshape(-1)
+        positions = np.flatnonzero(occupied[index])
+        found.append((tag, framed(_code_positions(positions, index.size)), index[positions]))
+    return found
 
 
 def _row_shape(shape: tuple[int, ...], n: int) -> tuple[int, int]:

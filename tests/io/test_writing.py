@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, PowerTransformer, Standar
 from torch import nn
 
 from skcompress import CompressedClassifier, Quantizer
+from skcompress._file._container import FORMAT
 from skcompress.io import load, save
 from tests.io.cases import classifier, digits
 from tests.nets import MLP, make_classifier
@@ -315,9 +316,10 @@ def test_files_of_earlier_versions_load(path):
     np.testing.assert_allclose(loaded.predict_proba(X[:20]), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_there_are_old_files():
-    assert [path.name for path in sorted(OLD.glob("format-1*.skc"))] == [
-        "format-1-shrunk.skc",
-        "format-1-smallest.skc",
-        "format-1.skc",
+@pytest.mark.parametrize("number", range(1, FORMAT + 1))
+def test_there_are_old_files(number):
+    assert [path.name for path in sorted(OLD.glob(f"format-{number}*.skc"))] == [
+        f"format-{number}-shrunk.skc",
+        f"format-{number}-smallest.skc",
+        f"format-{number}.skc",
     ]

@@ -97,6 +97,46 @@ def test_sparse_floats_are_a_mask_and_values():
     assert code_values(values).size < 0.1 * values.nbytes * 0.95 + values.size / 8
 
 
+def test_floats_take_what_their_exponents_vary_and_the_rest():
+    values = np.random.default_rng(0).normal(0, 0.05, 4000).astype("<f4")
+    coding = code_values(values)
+    _, counts = np.unique(values.view("<u4") >> 23 & 255, return_counts=True)
+    bits = (counts * np.log2(values.size / counts)).sum()  # Shannon's bound for the exponents
+    assert coding.size < 3 * values.size + 1.03 * bits / 8 + 20
+    assert coding.write()[0] == 4
+    zeros = np.where(np.random.default_rng(1).random(4000) < 0.9, 0, values).astype("<f4")
+    assert code_values(zeros).write()[0] in (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("stream", "dtype", "message"),
+    [
+        (b"\x04\x05\x03\x00\x06\x00" + bytes(6), "<f4", "below all others"),
+        (b"\x04\x05\x03\x00\x01\x00" + bytes(5), "<f4", "cut off"),
+        (b"\x04\x05\x03\x00\x01\x00" + bytes(7), "<f4", "after its end"),
+        (b"\x04\x05\x03\x00\x01\x00" + bytes(6), "<i4", "its coding 4"),
+        (b"\x03" + bytes(10), "<f4", "its coding 3"),
+        (b"\x08" + bytes(10), "<f4", "its coding 8"),
+    ],
+)
+def test_streams_of_values_that_are_none(stream, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        read_values(stream, np.dtype(dtype), (2,))
+
+
+@given(hnp.arrays("<f4", hnp.array_shapes(max_dims=2, max_side=9)), st.data())
+def test_changed_streams_of_values_are_read_as_something_or_refused(values, data):
+    stream = bytearray(code_values(values).write())
+    at = data.draw(st.integers(0, len(stream) - 1))
+    stream[at] = data.draw(st.integers(0, 255))
+    stream = stream[: data.draw(st.integers(0, len(stream)))]
+    try:
+        read = read_values(bytes(stream), values.dtype, values.shape)
+    except ValueError:
+        return
+    assert read.shape == values.shape
+
+
 def test_the_first_axis_are_rows_of_kernels_too():
     levels = matrix(0.9, "columns").reshape(200, 3, 10, 10)
     stream = code_levels(levels, 4).write()
