@@ -40,7 +40,7 @@ def structure(net: NeuralNet, stored: Stored) -> list[Entry]:
     }
     known = classes(net)
     own: dict[str, list[Any]] = {name: [] for name in known}
-    for names, (dtype, left) in specs.items():
+    for names, (dtype, left) in sorted(specs.items()):
         # Of a layer with several names one is known to have been larger.
         shape = next((before[name] for name in names if name in before), left)
         for name in names:

@@ -6,20 +6,24 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skorch import NeuralNet
 from torch import nn
 
-from skcompress import CompressedClassifier, StructuredPruner
-from skcompress._file import _net
+from skcompress import CompressedClassifier, LowRankFactorizer, Quantizer, StructuredPruner
+from skcompress._file import _net, decode, encode
 from skcompress._file._brief import hear, tell
 from skcompress._file._container import assemble, disassemble
 from skcompress._file._inventory import coded, tensors
+from skcompress._nets import seeded
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
 from skcompress.nn.streams import Coding, Reader
-from tests.io.cases import CASES, classifier, digits, images
+from tests.io.cases import CASES, FORMS, classifier, digits, images
 from tests.io.test_hostile import build, build_pipeline, check_mutations
 from tests.nets import make_classifier
+from tests.nn.zoo import CASES as ZOO
 
+pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 X, Y = digits()
 
 
@@ -66,6 +70,10 @@ def test_what_is_as_expected_is_not_said():
 def test_more_than_there_is(stream, message):
     with pytest.raises(ValueError, match=message):
         hear(Reader(stream), [1] * 5, first=lambda key: key)
+
+
+# Nets that the steps refuse, with the reason.
+REFUSED = {"weight norm", "spectral norm", "masks of torch.nn.utils.prune", "complex layers"}
 
 
 # --- other definitions ---------------------------------------------------------------------------
@@ -122,6 +130,21 @@ def test_settings_count_only_for_the_same_torch(tmp_path):
     header["made_with"]["torch"] = "2.12.1"
     path.write_bytes(closed(header, parts))
     assert load(path, other).predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", sorted(set(ZOO) - REFUSED))
+def test_low_rank_and_codes_in_every_architecture(name, form):
+    case = ZOO[name]
+    definition = NeuralNet(case.build, criterion=nn.MSELoss, verbose=0)
+    with seeded(0):
+        net = definition.initialize()
+    net = Quantizer(3).fit_transform(LowRankFactorizer(2).fit_transform(net))
+    with FORMS[form]():
+        data = encode(net)
+        again = decode(data, NeuralNet(case.build, criterion=nn.MSELoss, verbose=0))
+        assert encode(again) == data
+    assert repr(again.module_) == repr(net.module_)
 
 
 # --- hostile files -------------------------------------------------------------------------------
