@@ -12,7 +12,8 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 _OPTIONS = {"allow_nd": True, "order": "C"}
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT32 = np.dtype(np.float32)
+_FLOATS = (_FLOAT32, np.dtype(np.float64))
 
 
 # A number that float32 cannot hold becomes infinite, which is an error of its own.
@@ -75,20 +76,21 @@ def ready(estimator: Any, X: Any) -> np.ndarray | None:
     For one row that validation costs several times what a small net does. Whatever
     is not plainly in order is None here, goes through it and gets its errors.
     """
+    if type(X) is not np.ndarray or X.dtype not in _FLOATS:
+        return None
+    shape = X.shape
     if not (
-        type(X) is np.ndarray
-        and X.dtype in _FLOATS
-        and X.ndim > 1
-        and X.shape[1] == getattr(estimator, "n_features_in_", None)
-        and len(X) > 0
-        and X.flags.c_contiguous
-        and X.flags.writeable
-        and estimator._kinds.get("") == np.float32
+        len(shape) > 1
+        and shape[0] > 0
+        and shape[1] == getattr(estimator, "n_features_in_", None)
+        and X.flags.carray  # C-ordered, aligned and writable
+        and estimator._kinds.get("") == _FLOAT32
         and not hasattr(estimator, "feature_names_in_")
     ):
         return None
-    array = X if X.dtype == np.float32 else _as_float32(X)
-    # A square too large for float32 goes the long way, too, and is let pass there.
+    array = X if X.dtype == _FLOAT32 else _as_float32(X)
+    # A square too large for float32 goes the long way, too, and is let pass there. The method
+    # `dot` would be faster, but warns of it.
     return array if isfinite(np.vdot(array, array)) else None
 
 

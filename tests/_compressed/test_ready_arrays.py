@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn import config_context
+from sklearn.frozen import FrozenEstimator
+from torch import nn
 
 from skcompress import CompressedClassifier, MagnitudePruner
 from skcompress._net_estimator import _base
@@ -48,6 +51,13 @@ def test_float64_is_cast_in_a_copy(clf, digits):
     assert X.dtype == np.float64
 
 
+def misaligned(X):
+    """Return a copy that begins one byte off the place of a float."""
+    copy = np.frombuffer(bytearray(X.nbytes + 1), np.uint8)[1:].view(X.dtype).reshape(X.shape)
+    copy[:] = X
+    return copy
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -55,16 +65,23 @@ def test_float64_is_cast_in_a_copy(clf, digits):
         lambda X: X.astype(">f4"),
         lambda X: X[::-1],
         lambda X: np.asfortranarray(X),
+        misaligned,
         lambda X: X.tolist(),
         lambda X: pd.DataFrame(X),
         lambda X: np.ma.masked_array(X),
     ],
-    ids=["float16", "big-endian", "reversed", "fortran", "list", "frame", "subclass"],
+    ids=["float16", "big-endian", "reversed", "fortran", "misaligned", "list", "frame", "subclass"],
 )
 def test_others_are_validated_in_full(clf, digits, full_validation, change):
     X = change(digits[0])
     clf.predict(X)
     assert full_validation == [1]
+
+
+@pytest.mark.parametrize("change", [misaligned, lambda X: X.astype(np.float64)])
+def test_one_row_is_predicted_the_same_either_way(clf, digits, change):
+    row = digits[0][:1]
+    np.testing.assert_array_equal(clf.predict_proba(change(row)), clf.predict_proba(row))
 
 
 @pytest.mark.parametrize(
@@ -120,3 +137,20 @@ def test_configuration_is_respected(clf, digits):
     X[0, 0] = np.nan
     with config_context(assume_finite=True):
         assert np.isnan(clf.predict_proba(X)).any()
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("logits", "winner"), [([1e-9, 2e-9], 0), ([0, 200, 200], 1), ([-200, 0, 3e-9], 1)]
+)
+def test_the_first_of_equally_probable_classes(digits, logits, winner, n_rows):
+    # Logits that differ may be the same probability: the class is that of predict_proba.
+    net = make_classifier(module__n_out=len(logits)).initialize()
+    nn.init.zeros_(net.module_.out.weight)
+    net.module_.out.bias.data = torch.tensor(logits, dtype=torch.float32)
+    X, y = digits
+    with pytest.warns(UserWarning, match="trained outside"):
+        clf = CompressedClassifier(FrozenEstimator(net)).fit(X, y % len(logits))
+    np.testing.assert_array_equal(clf.predict(X[:n_rows]), winner)
+    np.testing.assert_array_equal(clf.predict_proba(X[:n_rows]).argmax(axis=1), winner)
+    np.testing.assert_array_equal(net.predict(X[:n_rows]), winner)
