@@ -102,7 +102,9 @@ class Predictor:
 
     def _straight(self, X: Any) -> Any:
         net = self.net
-        with torch.inference_mode():
+        # As in skorch. In inference mode, a module that keeps something it computes could not
+        # be trained any more, and one that asks autograd for a gradient would get none.
+        with torch.set_grad_enabled(False):
             if not isinstance(X, np.ndarray):
                 return net.infer({name: _tensor(array, net) for name, array in X.items()})
             # skorch's binary classifier reshapes the output; otherwise `infer` only calls.

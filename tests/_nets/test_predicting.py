@@ -201,6 +201,66 @@ def test_one_layer_alone_in_training_mode_is_put_back(digits):
     assert not net.module_.after[0][0].training
 
 
+class Positions(MLP):
+    """Keeps the codes of its inputs' positions, which it makes when it is first called."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(64))
+        self.codes = None
+
+    def forward(self, X):
+        if self.codes is None:
+            self.codes = torch.linspace(0, 1, X.shape[1])
+        return super().forward(X + self.weight * self.codes)
+
+
+def test_a_net_that_keeps_what_it_computes_can_be_trained_later(digits):
+    net = initialized(make_classifier(Positions))
+    X, y = digits
+    Predictor(net).probabilities(X[:1])
+    assert not net.module_.codes.is_inference()
+    before = net.module_.weight.detach().clone()
+    net.partial_fit(X[:64], y[:64])
+    assert not torch.equal(net.module_.weight, before)
+
+
+class Slope(MLP):
+    """Puts out a derivative; with `follow`, one that autograd still follows."""
+
+    def __init__(self, follow=False):
+        super().__init__()
+        self.follow = follow
+
+    def forward(self, X):
+        with torch.enable_grad():
+            X = X.detach().clone().requires_grad_()
+            total = super().forward(X).square().sum()
+            (slope,) = torch.autograd.grad(total, X, create_graph=self.follow)
+        return slope[:, :10]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_module_that_asks_for_gradients_gets_them(digits, follow):
+    net = initialized(make_classifier(Slope, module__follow=follow))
+    X = digits[0]
+    assert Predictor(net).is_straight
+    expected = net.forward(X).detach().numpy()
+    np.testing.assert_allclose(predict_raw(net, X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_off_inside_and_as_before_outside(digits):
+    seen = []
+    net = initialized(make_classifier())
+    net.module_.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            predict_raw(net, digits[0])
+            assert torch.is_grad_enabled() == enabled
+    assert seen
+    assert not any(seen)
+
+
 def test_a_row_does_not_depend_on_its_batch_mates(fitted_classifier, digits):
     X = digits[0]
     together = predict_raw(fitted_classifier, X)
