@@ -36,14 +36,14 @@ class NetClassifierMixin(ClassifierMixin):
         y : ndarray of shape (n_samples,)
             Labels out of `classes_`.
         """
-        X = self._checked(X)
-        if self._predictor.has_own_predict:
-            return self.classes_[np.asarray(self.net_.predict(X)).astype(int)]
-        probabilities = self._probabilities(X)
-        if self._predictor.is_binary and len(self.classes_) == 2:
+        X, predictor, classes = self._checked(X), self._predictor, self.classes_
+        if predictor.has_own_predict:
+            return classes[np.asarray(self.net_.predict(X)).astype(int)]
+        probabilities = of_known_classes(predictor.probabilities(X), len(classes))
+        if predictor.is_binary and len(classes) == 2:
             threshold = getattr(self.net_, "threshold", 0.5)
-            return self.classes_[(probabilities[:, 1] > threshold).astype(int)]
-        return self.classes_[probabilities.argmax(axis=1)]
+            return classes[(probabilities[:, 1] > threshold).astype(int)]
+        return classes[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class for every row.
@@ -58,9 +58,7 @@ class NetClassifierMixin(ClassifierMixin):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        return self._probabilities(self._checked(X))
-
-    def _probabilities(self, X: Any) -> np.ndarray:
+        X = self._checked(X)
         return of_known_classes(self._predictor.probabilities(X), len(self.classes_))
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
