@@ -68,8 +68,9 @@ def check_structure(reader: Reader, net: NeuralNet) -> None:
     where = "a layer"
     if others.size:
         name, _, own = entries[others[0]]
+        shapes = {attr: shape for attr, _, shape, _ in own}
         text = layers(net).get(name)
-        where = f"the layer {name!r}, {text!r:.200} with the tensors {own!r:.200},"
+        where = f"the layer {name!r} ({text!r:.200}, tensors {shapes!r:.200})"
     raise ValueError(f"{where} of the given object is not what it is in the file; {HINT}")
 
 
