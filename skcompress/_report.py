@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ._nets import module_root, predict_raw, seeded, take_rows
-from .nn.stats import count_macs, count_nonzero, count_params, count_weights
+from .nn.stats import count_macs, count_nonzero, count_params, count_weights, share_of_zeros
 
 # Reports are few and quick; a lock for each of them could not be pickled.
 _measuring = threading.RLock()
@@ -117,15 +117,11 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
     facts, dense_facts = net_facts(net, rows), dict(dense)
     n_dense = dense_facts.pop("n_weights")
     del facts["n_weights"]
-    facts["sparsity"] = _sparsity(facts["n_nonzero"], n_dense)
-    dense_facts["sparsity"] = _sparsity(dense_facts["n_nonzero"], n_dense)
+    facts["sparsity"] = share_of_zeros(facts["n_nonzero"], n_dense)
+    dense_facts["sparsity"] = share_of_zeros(dense_facts["n_nonzero"], n_dense)
     return Bunch(**facts, **{f"dense_{name}": value for name, value in dense_facts.items()})
 
 
 def first_row(X: Any) -> Any:
     """Return the first row of an array or of every array in a mapping."""
     return take_rows(X, slice(1))
-
-
-def _sparsity(n_nonzero: int, n_weights: int) -> float:
-    return 1.0 - n_nonzero / n_weights if n_weights else 0.0

@@ -20,7 +20,7 @@ from ..nn.folding import can_fold
 from ..nn.streams import Reader, write_number
 from ..nn.surgery import shapes_of
 from ._checks import HINT
-from ._inventory import Names, dense_shapes, layers
+from ._inventory import Names, dense_shapes, layers, root
 from ._replay import Change
 
 # What was done to a layer, and to both halves of one that has become two.
@@ -51,7 +51,7 @@ def write_changes(net: NeuralNet, recorded: Sequence[Change]) -> bytes:
 
 def read_changes(reader: Reader, net: NeuralNet) -> list[Change]:
     """Return what `write_changes` was given, for a net as its definition makes it."""
-    names, stream = list(layers(net)), b""
+    names = list(layers(net))
     if (n := reader.number()) != len(names):
         raise ValueError(
             f"the saved net has {n} layers, the net of the given object {len(names)}: "
@@ -59,12 +59,12 @@ def read_changes(reader: Reader, net: NeuralNet) -> list[Change]:
         )
     if not (stream := reader.stream()):
         return []
-    container, found = module_root(net), list[Change]()
+    container, found = root(net), list[Change]()
     for name, flag in zip(names, read_levels(stream, (n,), _FLAG_BITS).tolist(), strict=True):
         if flag & _FACTORS:
             found.append(["low_rank", name, reader.number()])
         if flag & _OWN:
-            is_norm = can_fold(_submodule(container, name), "norm")
+            is_norm = can_fold(container.get_submodule(name), "norm")
             found.append(["norm" if is_norm else "bias", name])
         halves = {_FIRST: "first", _SECOND: "second"}
         found += [["bias", f"{name}.{half}"] for bit, half in halves.items() if flag & bit]
@@ -185,7 +185,3 @@ def _kinds(names: Iterable[Names]) -> list[Hashable]:
 def _sizes(net: NeuralNet) -> list[Size]:
     shapes, before = shapes_of(module_root(net)), dense_shapes(net)
     return [(name, shapes[name], before.get(name, shapes[name])) for name in sorted(shapes)]
-
-
-def _submodule(container: Any, name: str) -> Any:
-    return dict(container.named_modules()).get(name, container)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..nn.stats import share_of_zeros
 from ..nn.streams import Reader, write_number
 
 # Of the report: what is about the net and not about the fit or the file.
 COUNTS = ("n_params", "n_nonzero", "macs", "dense_n_params", "dense_n_nonzero", "dense_macs")
 SHARES = ("sparsity", "dense_sparsity")
+_NONZERO = ("n_nonzero", "dense_n_nonzero")
 # The size of the dense net's file has a fixed width, so that no size depends on it.
 _SIZE = 5
 _MOST = 256**_SIZE - 1
@@ -46,7 +48,7 @@ def read_figures(stream: bytes) -> tuple[dict[str, Any], int | None, list[float]
         count = reader.number()
         report[name] = count - 1 if count else None
     if n_weights := reader.number():
-        shares = [_share(report[name], n_weights - 1) for name in ("n_nonzero", "dense_n_nonzero")]
+        shares = [share_of_zeros(report[name] or 0, n_weights - 1) for name in _NONZERO]
     else:
         shares = list(_FLOATS.unpack(reader.take(_FLOATS.size)))
     report |= dict(zip(SHARES, shares, strict=True))
@@ -60,11 +62,5 @@ def _n_weights(report: Mapping[str, Any]) -> int | None:
     """Return the number of weights that both shares of zeros are of, if there is one."""
     n_nonzero, left = report["n_nonzero"], 1 - report["sparsity"]
     found = round(n_nonzero / left) if left > 0 else 0
-    names = ("n_nonzero", "dense_n_nonzero")
-    told = [_share(report[name], found) for name in names]
+    told = [share_of_zeros(report[name], found) for name in _NONZERO]
     return found if told == [report[name] for name in SHARES] else None
-
-
-def _share(n_nonzero: int | None, n_weights: int) -> float:
-    """Return the share of zeros as reports do."""
-    return 1.0 - (n_nonzero or 0) / n_weights if n_weights else 0.0

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from skorch import NeuralNet
 
 from .._nets import check_net, quiet, seeded
-from ..nn.streams import Coding, Reader
+from ..nn.streams import Coding, Reader, written
 from ._blank import in_brief, in_full, read_in_brief, read_in_full
 from ._checks import check_same
 from ._guard import limited_memory
@@ -56,8 +56,7 @@ def net_to_header(
         header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
     arrays = code_arrays(codes, floats, level)
     if is_small(arrays):
-        record = in_brief(net, codes, floats)
-        streams.append(Coding(len(record), lambda: record))
+        streams.append(written(in_brief(net, codes, floats)))
     else:
         header |= in_full(net, codes, floats)
     streams += arrays

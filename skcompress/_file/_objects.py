@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from .._nets import check_net
-from ..nn.streams import Coding, Reader
+from ..nn.streams import Coding, Reader, written
 from ._checks import check_same
 from ._figures import COUNTS, SHARES, read_figures, write_figures
 from ._net import is_in_full, net_from_header, net_to_header
@@ -111,10 +111,9 @@ def estimator_to_header(
     if is_in_full(header["net"]):
         header["report"] = {name: to_plain(value, streams, name) for name, value in report.items()}
         header["probe"] = probe
-        streams.append(Coding(_SIZE, lambda: dense_nbytes.to_bytes(_SIZE, "little")))
+        streams.append(written(dense_nbytes.to_bytes(_SIZE, "little")))
     else:
-        figures = write_figures(report, dense_nbytes, probe)
-        streams.append(Coding(len(figures), lambda: figures))
+        streams.append(written(write_figures(report, dense_nbytes, probe)))
     streams += own
     return header
 

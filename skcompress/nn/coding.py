@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from skcompress.nn import huffman, mixing
 from skcompress.nn.codec import pack, unpack
-from skcompress.nn.streams import Coding, Reader, framed, smallest, tagged, write_number
+from skcompress.nn.streams import Coding, Reader, framed, smallest, tagged, write_number, written
 
 __all__ = ["code_levels", "code_values", "read_levels", "read_values"]
 
@@ -58,8 +58,7 @@ def code_levels(levels: npt.NDArray[np.int8], bits: int, level: str = "default")
         values = _code_symbols(flat[positions] - np.uint8(1), bits)
         codings.append(tagged(tag, framed(_code_positions(positions, flat.size)), values))
     if level == "smallest":
-        stream = mixing.encode(rows, bits)
-        codings.append(tagged(_MIXED, Coding(len(stream), lambda: stream)))
+        codings.append(tagged(_MIXED, written(mixing.encode(rows, bits))))
     return smallest(codings)
 
 
@@ -90,7 +89,7 @@ def read_levels(stream: bytes, shape: tuple[int, ...], bits: int) -> npt.NDArray
 def code_values(values: npt.NDArray[np.generic]) -> Coding:
     """Code numbers of any dtype, to the last bit; those whose bits are all 0 may be many.
 
-    Bytes of the same significance are coded together: the sign and exponent of floats vary little.
+    Bytes of the same significance are coded together, or exponents of floats, which vary little.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skcompress.nn.weights import code_modules, find_weights
 
-__all__ = ["count_macs", "count_nonzero", "count_params", "count_weights"]
+__all__ = ["count_macs", "count_nonzero", "count_params", "count_weights", "share_of_zeros"]
 
 
 def count_params(root: nn.Module) -> int:
@@ -54,6 +54,17 @@ def count_nonzero(root: nn.Module) -> int:
     2
     """
     return sum(weight.numel - int(weight.zeros().sum()) for weight in find_weights(root))
+
+
+def share_of_zeros(n_nonzero: int, n_weights: int) -> float:
+    """Return the sparsity: 1 less the share of prunable weights that are not zero.
+
+    Examples
+    --------
+    >>> share_of_zeros(1, 4), share_of_zeros(0, 0)
+    (0.75, 0.0)
+    """
+    return 1.0 - n_nonzero / n_weights if n_weights else 0.0
 
 
 def count_macs(modules: nn.Module, run: Callable[[], object], n_rows: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Coding", "Reader", "framed", "smallest", "tagged", "write_number"]
+__all__ = ["Coding", "Reader", "framed", "smallest", "tagged", "write_number", "written"]
 
 
 class Coding(NamedTuple):
@@ -105,6 +105,11 @@ def framed(coding: Coding) -> Coding:
 def smallest(codings: Sequence[Coding]) -> Coding:
     """Return the shortest; among equals the first."""
     return min(codings, key=lambda coding: coding.size)
+
+
+def written(data: bytes) -> Coding:
+    """Return a stream that nothing has to be done for."""
+    return Coding(len(data), lambda: data)
 
 
 def tagged(tag: int, *parts: Coding) -> Coding:

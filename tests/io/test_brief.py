@@ -17,7 +17,7 @@ from skcompress._file._inventory import coded, tensors
 from skcompress._nets import seeded
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
-from skcompress.nn.streams import Coding, Reader
+from skcompress.nn.streams import Reader, written
 from tests.io.cases import CASES, FORMS, classifier, digits, images
 from tests.io.test_hostile import build, build_pipeline, check_mutations
 from tests.nets import make_classifier
@@ -38,7 +38,7 @@ def opened(path):
 
 def closed(header, streams):
     """Return the bytes of a file."""
-    return assemble(header, [Coding(len(s), lambda s=s: s) for s in streams])
+    return assemble(header, [written(stream) for stream in streams])
 
 
 # --- values that are mostly as expected ----------------------------------------------------------
