@@ -14,14 +14,18 @@ from skcompress.nn.quant import Codes, channel_views, dequantize, levels, quanti
 __all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 
 
+# The state but for trainable gains.
+_STATE = ("packed", "zero_point", "exponent")
+_Noted = tuple[tuple[str, Tensor | None, int, int], ...]  # name, tensor, version, address
+
+
 class _Kept(NamedTuple):
     """A tensor that was computed, and what it was computed from."""
 
     values: Tensor
     version: int
     gain: Tensor | None  # None: it did not matter
-    stamp: tuple
-    sources: list[Tensor]  # kept alive: the stamp holds ids, which may be given out again
+    noted: _Noted
 
 
 class PackedWeight(nn.Module):
@@ -104,22 +108,23 @@ class PackedWeight(nn.Module):
         With gradients enabled and trainable scales, every call computes it anew: its graph
         belongs to one backward pass.
         """
-        if self.scheme == "uniform" and self._is_followed(self.gain):
+        # Not self.gain: torch's search for it takes as long as comparing it.
+        gain: Tensor | None = self._parameters.get("gain")
+        if gain is not None and self._is_followed(gain):
             view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
             product = self._levels().reshape(view) * self.scale.reshape(scale_view)
             return product.reshape(self.shape)
         # Read once: another thread may put another tuple there meanwhile, but changes none.
         kept = self._kept
-        if kept is not None and self._is_current(kept):
+        if kept is not None and self._is_current(kept, gain):
             return kept.values
         # The first use may be in inference mode, and a later one in training.
         with torch.inference_mode(False), torch.no_grad():
-            sources = self._sources()
             # Noted before the codes are read: a change in between then shows at the next call.
-            gain = self.gain.detach().clone() if self.scheme == "uniform" else None
-            stamp, codes = _stamp(sources), self.codes()
+            gain = None if gain is None else gain.detach().clone()
+            noted, codes = self._note(), self.codes()
             values = dequantize(codes)
-        self._kept = _kept(values, gain, stamp, sources)
+        self._kept = _kept(values, gain, noted)
         return values
 
     def codes(self) -> Codes:
@@ -178,7 +183,8 @@ class PackedWeight(nn.Module):
     @property
     def nbytes(self) -> int:
         """Bytes of codes, scales and zero points."""
-        return sum(tensor.nbytes for tensor in [*self._sources(), *self.parameters()])
+        state = [b for name in _STATE if (b := self._buffers.get(name)) is not None]
+        return sum(tensor.nbytes for tensor in [*state, *self.parameters()])
 
     def extra_repr(self) -> str:
         """Return shape, bits and kind of codes."""
@@ -209,41 +215,46 @@ class PackedWeight(nn.Module):
     def _levels(self) -> Tensor:
         """Levels for training, kept so that a step costs a product and no unpacking."""
         kept, dtype = self._kept_levels, self.gain.dtype
-        sources = self._sources()
-        stamp = _stamp(sources)
-        if kept is not None and kept.stamp == stamp and kept.values.dtype == dtype:
+        if kept is not None and self._is_as_noted(kept.noted) and kept.values.dtype == dtype:
             return kept.values
+        noted = self._note()
         with torch.inference_mode(False), torch.no_grad():
             values = levels(self.codes())
-        self._kept_levels = _kept(values, None, stamp, sources)
+        self._kept_levels = _kept(values, None, noted)
         return values
 
-    def _is_current(self, kept: _Kept) -> bool:
+    def _is_current(self, kept: _Kept, gain: Tensor | None) -> bool:
         """Whether neither the state nor the kept values have changed since."""
-        if kept.stamp != _stamp(self._sources()) or kept.version != kept.values._version:
+        if not self._is_as_noted(kept.noted) or kept.version != kept.values._version:
             return False
         # Gains are compared by value: fused optimizers and writes through .data count no version.
-        return kept.gain is None or _is_same(kept.gain, self.gain)
+        if kept.gain is None or gain is None:
+            return kept.gain is gain
+        return _is_same(kept.gain, gain)
 
-    def _sources(self) -> list[Tensor]:
-        """Return the state but for trainable gains."""
-        names = ("packed", "zero_point", "exponent")
-        return [b for name in names if (b := self._buffers.get(name)) is not None]
+    def _note(self) -> _Noted | None:
+        """Return what changes whenever the state does; None where that cannot be told."""
+        state = [(name, self._buffers.get(name)) for name in _STATE]
+        if any(t is not None and t.is_inference() for _, t in state):  # these count no versions
+            return None
+        return tuple(
+            (name, t, 0, 0) if t is None else (name, t, t._version, t.data_ptr())
+            for name, t in state
+        )
+
+    def _is_as_noted(self, noted: _Noted) -> bool:
+        """Whether the state has not changed since; asked at each use, so by hand."""
+        buffers = self._buffers
+        for name, tensor, version, address in noted:
+            if buffers.get(name) is not tensor:
+                return False
+            if tensor is not None and (tensor._version != version or tensor.data_ptr() != address):
+                return False
+        return True
 
 
-def _stamp(sources: list[Tensor]) -> tuple | None:
-    """Return what changes whenever the tensors do; None where that cannot be told."""
-    if any(tensor.is_inference() for tensor in sources):  # these count no versions
-        return None
-    return tuple((id(tensor), tensor._version, tensor.data_ptr()) for tensor in sources)
-
-
-def _kept(
-    values: Tensor, gain: Tensor | None, stamp: tuple | None, sources: list[Tensor]
-) -> _Kept | None:
-    if stamp is None:
-        return None
-    return _Kept(values, values._version, gain, stamp, sources)
+def _kept(values: Tensor, gain: Tensor | None, noted: _Noted | None) -> _Kept | None:
+    return None if noted is None else _Kept(values, values._version, gain, noted)
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
