@@ -21,13 +21,15 @@ from skcompress import (
 from skcompress._nets import copy_net, replace_modules
 
 IMPORTANCES = ("l1", "l2", "group_l2", "taylor", "activation", "bn_scale", "random")
+# torch-pruning's l2, with its normalization, as a function.
+GROUP_NORM = "group_norm()"
 # (criterion, scope) of each library. In a layer by itself both leave nets of the same size.
 OVER_ALL = ("l2", "group_l2", "taylor", "activation", "bn_scale")
 # Then the layers that have lost inputs get new weights from the training rows (reconstruct=True).
 RECONSTRUCT = "+reconstruct"
 REBUILT = [name + RECONSTRUCT for name in ("l2", "bn_scale")]
 OURS = [(name, "layer") for name in (*IMPORTANCES, *REBUILT)]
-OURS += [(name, "global") for name in (*OVER_ALL, *REBUILT)]
+OURS += [(name, "global") for name in (*OVER_ALL, GROUP_NORM, *REBUILT)]
 THEIRS = [(name, "layer") for name in ("l1", "l2", "taylor", "bn_scale", "random")]
 THEIRS += [(name, "global") for name in ("l2", "taylor", "lamp", "bn_scale")]
 # Then the norm layers become part of the layers before them (DeadUnitRemover): for a last step.
@@ -66,7 +68,7 @@ def _candidates(tp, spec, ratios, dense, data, seed):
                 continue
             pruner = StructuredPruner(
                 ratio,
-                importance=criterion,
+                importance=group_norm if criterion == GROUP_NORM else criterion,
                 scope=scope,
                 reconstruct=importance != criterion,
                 random_state=seed,
@@ -82,6 +84,13 @@ def _candidates(tp, spec, ratios, dense, data, seed):
                 ("torch-pruning", importance, scope, ratio),
                 lambda how=(importance, scope, ratio): _theirs(tp, dense, data, *how, seed),
             )
+
+
+def group_norm(group):
+    """Return the sum of squares of all that makes a unit or reads it, over the mean of these."""
+    parts = zip(group.weights, group.readers, strict=True)
+    sums = torch.stack([torch.cat(part).square().sum() for part in parts])
+    return sums / sums.mean()
 
 
 def _theirs(tp, dense, data, importance, scope, ratio, seed):
