@@ -114,7 +114,7 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
     Nothing in the file is executed. What it holds is checked against the given
     object before it is used: classes, names, settings and shapes of the layers.
     Of a layer that does not fit the error says what it is in the file, too, if
-    the file has 32 kB or more: smaller ones know their structure by digests.
+    that has 4 kB or more for each layer; smaller ones know them by digests.
 
     Parameters
     ----------

@@ -109,7 +109,9 @@ def measure_net(net: NeuralNet) -> int:
 
 
 def _header(described: dict[str, Any], streams: list[Coding]) -> dict[str, Any]:
-    versions = {"torch": torch.__version__} if is_small(streams) else _versions()
+    versions = _versions()
+    if is_small(streams, len(versions)):
+        versions = {"torch": versions["torch"]}
     return {"made_with": versions, "object": described}
 
 

@@ -18,12 +18,12 @@ from ..nn.streams import Coding, Reader, written
 from ._blank import in_brief, in_full, read_in_brief, read_in_full
 from ._checks import check_same
 from ._guard import limited_memory
-from ._inventory import changed_params, coded, settings, tensors
+from ._inventory import changed_params, coded, layers, settings, tensors
 from ._plain import from_plain, to_plain
 from ._values import code_arrays, fill_, read_arrays
 
-# Bytes of streams, below which a description of a few hundred bytes is worth avoiding.
-_SMALL = 1 << 15
+# Bytes of streams for each thing that is described, in 20 to 40 bytes: about 1 % is well spent.
+_SMALL = 1 << 12
 _LABELS = "classes_inferred_"
 _NOT_MODULES = {*NeuralNet.prefixes_, "optimizer"}
 
@@ -55,7 +55,7 @@ def net_to_header(
     if hasattr(net, _LABELS):
         header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
     arrays = code_arrays(codes, floats, level)
-    if is_small(arrays):
+    if is_small(arrays, len(layers(net))):
         streams.append(written(in_brief(net, codes, floats)))
     else:
         header |= in_full(net, codes, floats)
@@ -107,9 +107,9 @@ def net_from_header(
     return check_net(blank.net, "load")
 
 
-def is_small(streams: Sequence[Coding]) -> bool:
+def is_small(streams: Sequence[Coding], n_described: int) -> bool:
     """Tell whether descriptions would be a large part of a file with these streams."""
-    return sum(stream.size for stream in streams) < _SMALL
+    return sum(stream.size for stream in streams) < _SMALL * n_described
 
 
 def is_in_full(header: Mapping[str, Any]) -> bool:
