@@ -69,8 +69,8 @@ def check_structure(reader: Reader, net: NeuralNet) -> None:
     if others.size:
         name, _, own = entries[others[0]]
         shapes = {attr: shape for attr, _, shape, _ in own}
-        text = layers(net).get(name)
-        where = f"the layer {name!r} ({text!r:.200}, tensors {shapes!r:.200})"
+        text = f"{layers(net).get(name)}{f', {shapes}' if shapes else ''}"
+        where = f"the layer {name!r} ({text:.300})"
     raise ValueError(f"{where} of the given object is not what it is in the file; {HINT}")
 
 

@@ -100,8 +100,8 @@ def plain(compressor=None, **params):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"width": 13}, r"the layer 'module.0' \('Conv2d\(1, 13, .* 'weight': \[13, 1, 3, 3\]"),
-        ({"act": nn.Tanh}, r"the layer 'module.2' \('Tanh\(\)'"),
+        ({"width": 13}, r"the layer 'module.0' \(Conv2d\(1, 13, .* 'weight': \[13, 1, 3, 3\]"),
+        ({"act": nn.Tanh}, r"the layer 'module.2' \(Tanh\(\)\)"),
         ({"stride": 2}, r"but not their settings .*stride=\(2, 2\)"),
         ({"padding": 0}, "but not their settings"),
         ({"eps": 1e-3}, "but not their settings .*eps=0.001"),
@@ -148,17 +148,6 @@ def test_low_rank_and_codes_in_every_architecture(name, form):
 
 
 # --- hostile files -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def loaded(tmp_path):
-    """Return a function that loads bytes."""
-
-    def from_bytes(data, into):
-        (tmp_path / "file.skc").write_bytes(data)
-        return load(tmp_path / "file.skc", into)
-
-    return from_bytes
 
 
 def saved(model, path):

@@ -270,17 +270,6 @@ def good(tmp_path_factory):
     return path.read_bytes()
 
 
-@pytest.fixture
-def loaded(tmp_path):
-    """Return a function that loads bytes."""
-
-    def from_bytes(data, into):
-        (tmp_path / "file.skc").write_bytes(data)
-        return load(tmp_path / "file.skc", into)
-
-    return from_bytes
-
-
 def test_another_definition_is_refused(good, loaded, tmp_path):
     wider = CompressedClassifier(make_classifier(module__n_hidden=40), shape_params=SHAPES)
     message = r"'module.hidden.bias', before units were removed, is \[32\] in .* but \[40\] in"
