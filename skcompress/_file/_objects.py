@@ -36,6 +36,7 @@ _REPORTED = (*COUNTS, *SHARES)
 # Parameters of a step that do not change what it computes.
 _NOT_LEARNED = {"_sklearn_output_config"}
 _NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
+_MOST = 1 << 62  # in a report
 _SIZE = 8  # fixed, so that no size depends on that of the dense net
 
 
@@ -229,9 +230,17 @@ def _check_facts(facts: dict[str, Any], obj: Any) -> None:
 
 
 def _check_report(report: dict[str, Any]) -> None:
-    known = set(report) == set(_REPORTED)
-    if not known or any(type(v) not in (int, float, type(None)) for v in report.values()):
+    is_right = (
+        set(report) == set(_REPORTED)
+        and all(_is_count(report[name]) for name in COUNTS)
+        and all(type(report[name]) in (int, float) for name in SHARES)
+    )
+    if not is_right:
         raise ValueError("its report has not the entries that reports have")
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < _MOST)
 
 
 # Other steps of a Pipeline
