@@ -41,7 +41,8 @@ class StructuredPruner(BaseCompressor):
     The net is watched while it predicts some of the rows. What is found to
     belong together (rows of a layer, entries of its norm layer, columns of its
     readers, both sides of a residual connection) goes together. What cannot be
-    followed stays, with the reason in `plan_`. Each removal is proven: the
+    followed stays, with the reason in `plan_`. A branch that depends on the data
+    is known as far as batches of these rows take it. Each removal is proven: the
     outputs are those of the dense net with the columns that read the removed
     units set to zero. If not, it raises and nothing has changed. Units under a
     LayerNorm, outputs, and widths that the code of the net writes down stay.
