@@ -32,46 +32,32 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from . import estimators, steps
+
 __version__ = "0.1.0.dev0"
 
-__all__ = [
-    "CompressedClassifier",
-    "CompressedRegressor",
-    "DeadUnitRemover",
-    "DistilledClassifier",
-    "DistilledRegressor",
-    "FineTuner",
-    "LowRankFactorizer",
-    "MagnitudePruner",
-    "Quantizer",
-    "SampleWeightMixin",
-    "StructuredPruner",
-    "TrainingData",
+# Classes of our own packages, with the package that loads each when it is first used: so modules
+# that need no torch import without it. All other names are modules.
+_HOMES = {
+    **dict.fromkeys(estimators.__all__, "estimators"),
+    **dict.fromkeys(steps.__all__, "steps"),
+    "SampleWeightMixin": "_nets",
+    "TrainingData": "base",
+}
+__all__ = ["SampleWeightMixin", "TrainingData"]
+__all__ += estimators.__all__
+__all__ += steps.__all__
+__all__ += [
     "base",
     "cache",
     "display",
+    "estimators",
     "exceptions",
     "io",
     "metrics",
     "model_selection",
+    "steps",
 ]
-
-# Where the classes live; the other names are rooms. All are loaded on first use,
-# so that rooms which need no torch import without it.
-_HOMES = {
-    "CompressedClassifier": "_compressed",
-    "CompressedRegressor": "_compressed",
-    "DeadUnitRemover": "_dead_units",
-    "DistilledClassifier": "_distillation",
-    "DistilledRegressor": "_distillation",
-    "FineTuner": "_fine_tuning",
-    "LowRankFactorizer": "_low_rank",
-    "MagnitudePruner": "_pruning",
-    "Quantizer": "_quantization",
-    "SampleWeightMixin": "_nets",
-    "StructuredPruner": "_structured",
-    "TrainingData": "base",
-}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,14 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from ._store import ENTRY_SUFFIX, LOCK_SUFFIX, TEMPORARY_SUFFIX, Store, open_lock, read_header
+from ._caching.store import (
+    ENTRY_SUFFIX,
+    LOCK_SUFFIX,
+    TEMPORARY_SUFFIX,
+    Store,
+    open_lock,
+    read_header,
+)
 
 __all__ = ["CacheEntry", "clear", "list_entries", "prune", "size"]
 

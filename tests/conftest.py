@@ -1,4 +1,4 @@
-"""Fixtures for all tests; the nets they use are in `tests.nets`."""
+"""Fixtures for all tests; the nets they use are in `tests.sample_nets`."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from skcompress import TrainingData
 from skcompress._nets import seeded
-from tests.nets import Deep, make_classifier, make_regressor
+from tests.sample_nets import Deep, make_classifier, make_regressor
 
 # Training in an example takes longer than any sensible deadline. In the CI the examples are the
 # same in every run: a red run is about the commit, never about the draw.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.house.sources import ROOT
+from tests.conventions.sources import ROOT
 
 FOLDER = ROOT / "examples" / "benchmarks"
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))

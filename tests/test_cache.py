@@ -11,10 +11,10 @@ import pytest
 from filelock import Timeout
 
 from skcompress import cache as cache_room
-from skcompress._store import Record, Store, open_lock
+from skcompress._caching.store import Record, Store, open_lock
 from skcompress.cache import CacheEntry, clear, list_entries, prune, size
-from tests.test_store import fetch, files, must_not_compute
-from tests.test_store_processes import HANG, kill, start_holder
+from tests.caching.test_store import fetch, files, must_not_compute
+from tests.caching.test_store_processes import HANG, kill, start_holder
 
 DAY = 24 * 60 * 60
 

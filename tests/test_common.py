@@ -28,8 +28,8 @@ from skcompress import (
     TrainingData,
 )
 from skcompress.base import BaseCompressor
-from tests.house.docs_tools import attribute_problems
-from tests.nets import make_classifier, make_regressor
+from tests.conventions.docs_tools import attribute_problems
+from tests.sample_nets import make_classifier, make_regressor
 
 PUBLIC = {name: getattr(skcompress, name) for name in skcompress.__all__}
 STEPS = {
@@ -233,7 +233,7 @@ class NeverTrained(torch.nn.Linear):
 def n_nonzero(net):
     """Return how many of a net's weights are not zero."""
     from skcompress._nets import module_root
-    from skcompress.nn.stats import count_nonzero
+    from skcompress.nn.modules.counting import count_nonzero
 
     return count_nonzero(module_root(net))
 

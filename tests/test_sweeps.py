@@ -38,7 +38,7 @@ from skcompress import (
     cache,
 )
 from skcompress.exceptions import CacheWarning
-from tests.nets import MLP, make_classifier, make_regressor
+from tests.sample_nets import MLP, make_classifier, make_regressor
 
 
 class CountTrainings(Callback):
@@ -166,7 +166,7 @@ def test_what_changes_a_training_is_a_new_training(digits, folder, change):
 
 
 def test_another_release_of_ours_is_a_new_training(digits, folder, monkeypatch):
-    from skcompress._net_estimator import _training
+    from skcompress.estimators._base import training as _training
 
     clf = CompressedClassifier(make_classifier(), memory=folder / "cache", random_state=0)
     clf.fit(*digits)

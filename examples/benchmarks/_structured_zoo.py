@@ -12,10 +12,10 @@ from _zoo_judge import CRASHED, LEFT, OUTCOMES, REFUSED, RIGHT, judge, n_params
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from skcompress.nn.copying import copy_module
 from skcompress.nn.graph import TraceError, trace
-from skcompress.nn.graph.proof import ProofError, provable, prove
-from skcompress.nn.importance_units import choose_fraction, unit_groups, weight_scores
+from skcompress.nn.modules.copying import copy_module
+from skcompress.nn.scores.unit_importance import choose_fraction, unit_groups, weight_scores
+from skcompress.nn.surgery.proof import ProofError, provable, prove
 
 RATIO = 0.5
 # What takes longer has crashed.

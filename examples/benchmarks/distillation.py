@@ -67,7 +67,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skcompress import DistilledClassifier as Classifier
 from skcompress import DistilledRegressor as Regressor
-from skcompress._distillation._lesson import teach
+from skcompress.estimators._distillation.soft_targets import teach
 
 CANDIDATES = [
     {"augment": None, "n_augment": 0},

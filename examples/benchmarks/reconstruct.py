@@ -20,13 +20,7 @@ from _common import MACHINE_FIELDS, parse_arguments, use_one_thread, write_recor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
-from skcompress import (
-    CompressedClassifier,
-    FineTuner,
-    MagnitudePruner,
-    Quantizer,
-    TrainingData,
-)
+from skcompress import CompressedClassifier, FineTuner, MagnitudePruner, Quantizer, TrainingData
 
 # (sparsity, bits); None: no such step.
 SETTINGS = [(s, None) for s in (0.8, 0.9, 0.95, 0.98)]

@@ -114,17 +114,19 @@ PARTS = {
         "skcompress.base:BaseCompressor._apply",
     ],
     "fingerprints": [
-        "skcompress._net_estimator._training:identity_of",
+        "skcompress.estimators._base.training:identity_of",
         "skcompress._nets:key_of",
     ],
-    "store": ["skcompress._store:Store.fetch"],
+    "store": ["skcompress._caching.store:Store.fetch"],
     "net from arrays": ["skcompress._nets:fetch_trained"],
-    "trial of an untrained net": ["skcompress._net_estimator._training:try_out"],
-    "reports": ["skcompress._report:net_facts", "skcompress._quantization:_bits_report"],
+    "trial of an untrained net": ["skcompress.estimators._base.training:try_out"],
+    "reports": ["skcompress.base._report:net_facts", "skcompress.steps.quantizer:_bits_report"],
     "sizes of files": ["skcompress._file:measure"],
     "checks of nets": ["skcompress._nets:check_net"],
     "checks of parameters": ["sklearn.base:BaseEstimator._validate_params"],
-    "checks of rows": ["skcompress._net_estimator._classes:NetClassifierMixin._check_targets"],
+    "checks of rows": [
+        "skcompress.estimators._base.classification:NetClassifierMixin._check_targets"
+    ],
     "copies of nets": ["skcompress._nets:copy_net", "skcompress._nets:replace_modules"],
     "clone": ["sklearn.base:clone"],
 }

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 
-from ..nn.streams import Coding
-from ._container import assemble, disassemble, file_size, read_file, refuse, write_file
-from ._net import is_small
-from ._objects import estimator_to_header, estimators_in, from_header, is_compressed, to_header
-from ._plain import NotPlainError
+from .coding.byte_streams import Coding
+from .container import assemble, disassemble, file_size, read_file, refuse, write_file
+from .net import is_small
+from .objects import estimator_to_header, estimators_in, from_header, is_compressed, to_header
+from .plain import NotPlainError
 
 __all__ = [
     "NotPlainError",

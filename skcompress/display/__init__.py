@@ -1,6 +1,6 @@
 """Plots of finished sweeps and scans. They need matplotlib: ``pip install "skcompress[plot]"``."""
 
-from ._pareto import ParetoDisplay
-from ._sensitivity import SensitivityDisplay
+from .pareto_display import ParetoDisplay
+from .sensitivity_display import SensitivityDisplay
 
 __all__ = ["ParetoDisplay", "SensitivityDisplay"]

@@ -38,12 +38,7 @@ True
 """
 
 from ._changes import compression_report
-from ._scorers import (
-    compression_scoring,
-    neg_latency_scorer,
-    neg_macs_scorer,
-    neg_nbytes_scorer,
-)
+from ._scorers import compression_scoring, neg_latency_scorer, neg_macs_scorer, neg_nbytes_scorer
 
 __all__ = [
     "compression_report",

@@ -14,8 +14,10 @@ the best mean quality. Differences to it are *paired*: taken split by split, so
 that what makes a split hard for every net cancels.
 """
 
-from ._non_inferior import SmallestNonInferior
-from ._rules import BestWithinBudget, SmallestWithinDrop, SmallestWithinOneSE
+from .best_within_budget import BestWithinBudget
+from .smallest_non_inferior import SmallestNonInferior
+from .smallest_within_drop import SmallestWithinDrop
+from .smallest_within_one_se import SmallestWithinOneSE
 
 __all__ = [
     "BestWithinBudget",

@@ -217,6 +217,20 @@ def is_single(candidates: Candidates) -> bool:
     return candidates.quality.shape[1] < 2
 
 
+def within(
+    candidates: Candidates, reference: int, allowed: np.ndarray, praise: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return which candidates lose at most what each is allowed to, and why not."""
+    differences = mean(candidates.differences(reference))
+    kept = differences >= -allowed - candidates.rounding(reference)
+    reasons = [
+        praise if good else f"lost {-difference:.4g}, allowed {limit:.4g}"
+        for good, difference, limit in zip(kept, differences, allowed, strict=True)
+    ]
+    reasons[reference] = "the reference"
+    return kept, reasons
+
+
 def deviation(values: np.ndarray) -> np.ndarray:
     """Return the standard deviation over splits, with n - 1 below."""
     result: np.ndarray = values.std(axis=-1, ddof=1)

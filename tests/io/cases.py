@@ -24,8 +24,8 @@ from skcompress import (
     MagnitudePruner,
     Quantizer,
 )
-from skcompress._file import _net
-from tests.nets import (
+from skcompress._file import net as _net
+from tests.sample_nets import (
     MLP,
     Attention,
     Convolution,

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skcompress import Quantizer, StructuredPruner
-from skcompress._file._container import FORMAT
+from skcompress._file.container import FORMAT
 from skcompress.io import save
 from tests.io.cases import digits, pruned
 from tests.io.test_writing import OLD, old_model

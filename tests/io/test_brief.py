@@ -10,18 +10,19 @@ from skorch import NeuralNet
 from torch import nn
 
 from skcompress import CompressedClassifier, LowRankFactorizer, Quantizer, StructuredPruner
-from skcompress._file import _net, decode, encode
-from skcompress._file._brief import hear, tell
-from skcompress._file._container import assemble, disassemble
-from skcompress._file._inventory import coded, tensors
+from skcompress._file import decode, encode
+from skcompress._file import net as _net
+from skcompress._file.brief import hear, tell
+from skcompress._file.coding.byte_streams import Reader, written
+from skcompress._file.container import assemble, disassemble
+from skcompress._file.inventory import coded, tensors
 from skcompress._nets import seeded
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
-from skcompress.nn.streams import Reader, written
 from tests.io.cases import CASES, FORMS, classifier, digits, images
 from tests.io.test_hostile import build, build_pipeline, check_mutations
-from tests.nets import make_classifier
 from tests.nn.zoo import CASES as ZOO
+from tests.sample_nets import make_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 X, Y = digits()

@@ -17,12 +17,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcompress import CompressedClassifier, Quantizer
-from skcompress._file import _container as container
+from skcompress._file import container as container
+from skcompress._file.coding.byte_streams import Reader, write_number
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
-from skcompress.nn.streams import Reader, write_number
 from tests.io.cases import SHAPES, classifier, digits, pruned, record_in_full
-from tests.nets import MLP, make_classifier
+from tests.sample_nets import MLP, make_classifier
 
 X, Y = digits()
 

@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from skcompress import CompressedClassifier, Quantizer
 from skcompress.io import load, save
-from skcompress.nn.layers import packed_weights
+from skcompress.nn.codes.coded_layers import packed_weights
 from tests.conftest import _global_rng_states
 from tests.io.cases import CASES, FORMS, digits, predictions
-from tests.nets import MLP, make_classifier
+from tests.sample_nets import MLP, make_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 

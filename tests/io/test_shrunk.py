@@ -22,19 +22,20 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._file import _brief, decode, encode
-from skcompress._file import _container as container
+from skcompress._file import brief as _brief
+from skcompress._file import container as container
+from skcompress._file import decode, encode
 from skcompress._nets import replace_modules, seeded
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
 from skcompress.nn.graph import trace
-from skcompress.nn.graph.proof import provable, prove
-from skcompress.nn.surgery import uncut_shapes
+from skcompress.nn.surgery.proof import provable, prove
+from skcompress.nn.surgery.shrinking import uncut_shapes
 from tests.io.cases import FORMS, SHAPES, classifier, digits, images, record_in_full, series, tokens
 from tests.io.test_hostile import NET, check_mutations, drop, parts, put, with_header
-from tests.nets import Attention, Convolution, Recurrent, make_classifier
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import EACH, SIZES, half_of, outputs
+from tests.sample_nets import Attention, Convolution, Recurrent, make_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 # A skorch net with such a module is refused by every step, and by `save`.

@@ -10,12 +10,12 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skcompress import CompressedClassifier, FineTuner, MagnitudePruner, Quantizer, StructuredPruner
+from skcompress._file.coding.arrays import code_levels
 from skcompress.io import load, save
-from skcompress.nn.coding import code_levels
-from skcompress.nn.layers import packed_weights
-from skcompress.nn.quant import levels
+from skcompress.nn.codes.coded_layers import packed_weights
+from skcompress.nn.codes.quantization import levels
 from tests.io.cases import Small, classifier, digits
-from tests.nets import make_classifier
+from tests.sample_nets import make_classifier
 
 SPARSE = Pipeline([("prune", MagnitudePruner(sparsity=0.9)), ("codes", Quantizer(4))])
 

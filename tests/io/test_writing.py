@@ -15,10 +15,10 @@ from sklearn.preprocessing import FunctionTransformer, PowerTransformer, Standar
 from torch import nn
 
 from skcompress import CompressedClassifier, Quantizer
-from skcompress._file._container import FORMAT
+from skcompress._file.container import FORMAT
 from skcompress.io import load, save
 from tests.io.cases import classifier, digits
-from tests.nets import MLP, make_classifier
+from tests.sample_nets import MLP, make_classifier
 
 ROOT = Path(__file__).parents[2]
 X, Y = digits()
@@ -268,7 +268,7 @@ from torch import nn
 from skcompress import CompressedClassifier, MagnitudePruner, Quantizer
 from skcompress.io import load, save
 from sklearn.pipeline import Pipeline
-from tests.nets import make_classifier
+from tests.sample_nets import make_classifier
 from tests.io.cases import digits
 
 class Mine(nn.Module):

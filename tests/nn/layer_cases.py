@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from skcompress.nn.layers import code_layer, pack_weight, packed_weights
-from skcompress.nn.weights import weight_attributes
+from skcompress.nn.codes.coded_layers import code_layer, pack_weight, packed_weights
+from skcompress.nn.modules.weights import weight_attributes
 
 KINDS = [
     {"bits": 4},

@@ -6,17 +6,9 @@ finds them; what it cannot follow it protects, with the reason. Whether it was r
 matter of trust: `skcompress.nn.surgery` proves each removal.
 """
 
-from skcompress.nn.graph._groups import (
-    Graph,
-    Group,
-    Kept,
-    PackedKept,
-    Protected,
-    pack_kept,
-    unpack_kept,
-)
-from skcompress.nn.graph._labels import AxisKey
-from skcompress.nn.graph._tracer import Inputs, TraceError, trace
+from .groups import Graph, Group, Kept, PackedKept, Protected, pack_kept, unpack_kept
+from .labels import AxisKey
+from .tracer import Inputs, TraceError, trace
 
 __all__ = [
     "AxisKey",

@@ -11,8 +11,8 @@ from onnx.reference import ReferenceEvaluator
 from torch.utils._pytree import tree_leaves
 
 from skcompress.nn.graph import trace
-from skcompress.nn.graph.proof import provable
-from skcompress.nn.surgery import shrink
+from skcompress.nn.surgery.proof import provable
+from skcompress.nn.surgery.shrinking import shrink
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import SIZES, assert_same, half_of, outputs
 

@@ -10,9 +10,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from skcompress.nn.graph import TraceError, trace
-from skcompress.nn.graph.proof import provable, prove
-from skcompress.nn.stats import count_params
-from skcompress.nn.surgery import masked, shrink
+from skcompress.nn.modules.counting import count_params
+from skcompress.nn.surgery.proof import provable, prove
+from skcompress.nn.surgery.shrinking import masked, shrink
 from tests.nn.zoo import CASES
 
 SIZES = (1, 2, 9)

@@ -1,0 +1,1 @@
+"""Results kept on disk: ``store`` has one entry for each key, ``fingerprint`` makes the keys."""

@@ -1,0 +1,90 @@
+"""What steps have done to layers besides changing their sizes, recorded and done again.
+
+A definition makes a net as it was before compression: with norm layers that have been folded
+since, without biases that layers were given for it, and with layers that have become two. The file
+names these layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from skorch import NeuralNet
+from torch import nn
+
+from .._nets import module_root, replace_modules, seeded
+from ..nn.modules.folding import FoldedNorm, add_bias_, can_fold, has_new_bias, remove_norm_
+from ..nn.modules.low_rank import LowRank, blank_factors_, can_factorize, full_rank
+from .inventory import parts, root
+from .memory_limit import limited_memory
+
+Change = list[Any]
+
+
+def changes(net: NeuralNet) -> list[Change]:
+    """Return what was changed: kind, name of the layer, rank; parents before children."""
+    found: list[Change] = []
+    for part_name, part in parts(net):
+        for name, layer in part.named_modules():
+            own = ".".join(filter(None, (part_name, name)))
+            if isinstance(layer, FoldedNorm):
+                found.append(["norm", own])
+            elif isinstance(layer, LowRank):
+                found.append(["low_rank", own, layer.uncut_rank])
+            elif has_new_bias(layer):
+                found.append(["bias", own])
+    return found
+
+
+def replay(net: NeuralNet, recorded: Any, n_bytes: int) -> None:
+    """Do to a fresh net what `changes` has recorded; in place.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        As its definition makes it.
+    recorded : object
+        As it was read.
+    n_bytes : int
+        Size of what the file may fill, see `limited_memory`.
+
+    Raises
+    ------
+    ValueError
+        If it is no such record, or not for a net of this structure.
+    """
+    if not recorded:
+        return
+    container = root(net)
+    with limited_memory(n_bytes), seeded(0, net.device):
+        for kind, name, *rest in recorded:
+            layer = dict(container.named_modules()).get(name)
+            if kind not in _KINDS or layer is None or not _KINDS[kind](layer, *rest):
+                raise ValueError(f"it changes the layer {name!r:.80} by {kind!r:.80}, {rest!r:.80}")
+    # The optimizer holds parameters that are not there any more.
+    replace_modules(net, dict(module_root(net).items()))
+
+
+def _norm(layer: nn.Module) -> bool:
+    if not can_fold(layer, "norm"):
+        return False
+    remove_norm_(layer)
+    return True
+
+
+def _bias(layer: Any) -> bool:
+    if not can_fold(layer, "layer") or layer.bias is not None:
+        return False
+    add_bias_(layer)
+    return True
+
+
+def _low_rank(layer: nn.Module, rank: Any) -> bool:
+    if not can_factorize(layer) or type(rank) is not int or not 1 <= rank <= full_rank(layer):
+        return False
+    blank_factors_(layer, rank)
+    return True
+
+
+_KINDS: Mapping[str, Callable[..., bool]] = {"norm": _norm, "bias": _bias, "low_rank": _low_rank}

@@ -1,0 +1,167 @@
+"""A teacher's term in the loss of a net, whatever the net's criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet, NeuralNetClassifier
+from torch import Tensor, nn
+
+from ..nn.modules.losses import binary_kl, soft_kl
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The net whose outputs a training imitates, and how much.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        A fitted net, only read.
+    alpha : float in (0, 1]
+        Weight of the teacher's term; the labels' term gets ``1 - alpha``.
+    temperature : float > 0
+        Softens both distributions, see :mod:`skcompress.nn.modules.losses`.
+    """
+
+    net: NeuralNet
+    alpha: float
+    temperature: float
+
+
+def is_binary(net: NeuralNet) -> bool:
+    """Whether the net tells two classes apart by one output."""
+    return _loss_kind(net) in ("logit", "probability")
+
+
+def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
+    """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
+    if _loss_kind(net) != "probabilities" or type(net).get_loss is not NeuralNetClassifier.get_loss:
+        return
+    if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            f"{type(net).__name__} with NLLLoss (skorch's default) takes the logarithm of the "
+            f"module's outputs, but these are not probabilities: {output[0].tolist()!r:.60}... Use "
+            "criterion=torch.nn.CrossEntropyLoss with a module that ends in logits, or end the "
+            "module in softmax."
+        )
+
+
+def check_teachable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
+    """Refuse criteria for which a teacher's term is not defined, before any training.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The net to be taught.
+    caller : str
+        For messages.
+    classifies : bool or None
+        Whether targets are class numbers, or values; None: not known.
+    """
+    kind = _loss_kind(net)
+    # Whoever has a loss of their own may make values of class numbers in it.
+    own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
+    known = kind is not None and classifies is not None and not own_loss
+    if known and (kind != "values") != classifies:
+        wanted = "CrossEntropyLoss, for classes" if classifies else "MSELoss, for values"
+        raise ValueError(
+            f"{caller} needs a student with another criterion, such as {wanted}. Got "
+            f"{net.criterion!r}."
+        )
+    if kind is None:
+        raise ValueError(
+            f"{caller} with alpha > 0 needs a criterion with a teacher's term: CrossEntropyLoss, "
+            "NLLLoss, BCEWithLogitsLoss, BCELoss, MSELoss, L1Loss, SmoothL1Loss or HuberLoss. Got "
+            f"{net.criterion!r}; use alpha=0."
+        )
+
+
+def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
+    """Return the teacher's term of the loss on one batch of rows."""
+    with torch.no_grad():
+        teacher.net._set_training(False)
+        target = _as_told(net, first_output(teacher.net.infer(X)))
+    output = first_output(y_pred)
+    kind = _loss_kind(net)
+    if kind == "values":
+        return nn.functional.mse_loss(output, target)
+    if kind in ("logit", "probability"):
+        return binary_kl(_logits(output, kind), target, teacher.temperature)
+    return soft_kl(_logits(output, kind), target, teacher.temperature)
+
+
+def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Return the teacher's term of every row, for targets that were told beforehand.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The student, whose criterion says what its outputs are.
+    output : Tensor of shape (n, ...)
+        The student's.
+    target : Tensor of shape (n, n_classes) or (n, n_outputs)
+        Probabilities of all classes, also for a student with one output for two; or
+        values. Outputs beyond the classes count as classes of probability 0.
+    temperature : float > 0
+        Of the probabilities.
+
+    Returns
+    -------
+    rows : Tensor of shape (n,)
+    """
+    kind = _loss_kind(net)
+    if kind == "values":
+        return (output.reshape(target.shape) - target).square().mean(dim=1)
+    logits = _logits(output, kind)
+    if kind in ("logit", "probability"):
+        logits = logits.reshape(-1, 1)
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        # With one class only, that is class 0.
+    missing = logits.shape[1] - target.shape[1]
+    target = nn.functional.pad(target, (0, missing)) if missing else target
+    return soft_kl(logits, target, temperature, reduction="none")
+
+
+def _as_told(net: NeuralNet, output: Tensor) -> Tensor:
+    """Return a teaching net's output as the probabilities (or values) it stands for."""
+    kind = _loss_kind(net)
+    if kind == "logits":
+        return torch.softmax(output, dim=1)
+    if kind == "logit":
+        return torch.sigmoid(output)
+    return output.exp() if kind == "log_probabilities" else output
+
+
+def _logits(output: Tensor, kind: str | None) -> Tensor:
+    if kind == "probability":
+        return torch.logit(output, torch.finfo(output.dtype).eps)
+    if kind == "probabilities":
+        return output.clamp_min(torch.finfo(output.dtype).tiny).log()
+    return output
+
+
+def _loss_kind(net: NeuralNet) -> str | None:
+    """What the module puts out, by the criterion: see facts about skorch's NLLLoss."""
+    criterion = getattr(net, "criterion_", None) or net.criterion
+    criterion = criterion if isinstance(criterion, type) else type(criterion)
+    if issubclass(criterion, nn.CrossEntropyLoss):
+        return "logits"
+    if issubclass(criterion, nn.BCEWithLogitsLoss):
+        return "logit"
+    if issubclass(criterion, nn.BCELoss):
+        return "probability"
+    if issubclass(criterion, nn.NLLLoss):
+        # NeuralNetClassifier takes the logarithm itself; other nets do not.
+        return "probabilities" if isinstance(net, NeuralNetClassifier) else "log_probabilities"
+    if issubclass(criterion, nn.MSELoss | nn.L1Loss | nn.SmoothL1Loss | nn.HuberLoss):
+        return "values"
+    return None
+
+
+def first_output(output: Any) -> Tensor:
+    """Return what the loss is about where a module returns several things."""
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,63 @@
+"""What steps need that watch a net run: what its module is called with, and the names of layers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from .copying import copy_net, module_root
+from .predicting import predict_raw
+from .rows import n_rows, some_rows, take_rows
+
+# Batch sizes that a net is watched with.
+_BATCHES = (1, 2, 16)
+# What is left of a parameter's name is the name of the layer.
+_WEIGHT = re.compile(r"\.(weight|in_proj_weight|q_proj_weight|weight_ih(_l\d+)?)$")
+
+
+def layer_name(parameter: str) -> str:
+    """Return the layer, below the net, whose units a parameter makes."""
+    return "module." + _WEIGHT.sub("", parameter)
+
+
+def with_layer_name(line: str, parameter: str) -> str:
+    """Return a line that begins with the name of a parameter, with that of its layer instead."""
+    return layer_name(parameter) + line.removeprefix(parameter)
+
+
+def check_unshared(net: NeuralNet, caller: str) -> None:
+    """Refuse nets of which another part uses the module's parameters: it would go on doing so."""
+    parts: dict[str, Any] = {**module_root(net), "criterion": getattr(net, "criterion_", None)}
+    own = {id(p) for p in parts.pop("module").parameters()}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module) and any(id(p) in own for p in part.parameters()):
+            raise ValueError(
+                f"{caller} cannot change a net whose {name!r} shares parameters with its "
+                "module: it would go on using those of before. Give it parameters of its own."
+            )
+
+
+def inputs_of(net: NeuralNet, X: Any, caller: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return what the net's module is called with for batches of several sizes, on the CPU."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        with torch.inference_mode(False):
+            calls.append(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs)))
+
+    net = copy_net(net)  # a forward may change the module even when it only predicts
+    module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
+    for n in sorted({min(n, n_rows(X)) for n in _BATCHES}):
+        try:
+            predict_raw(net, take_rows(X, some_rows(X, n)))
+        except Exception as error:
+            raise ValueError(
+                f"{caller} watches the net predict batches of several sizes, and it failed "
+                f"on one of {n} rows with {type(error).__name__}: {error}"
+            ) from error
+    return calls

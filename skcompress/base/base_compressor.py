@@ -1,0 +1,221 @@
+"""The template of a compression step."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+
+from .._caching.fingerprint import fingerprint, seed_from
+from .._nets import (
+    check_net,
+    check_trainable,
+    copy_net,
+    fetch_trained,
+    key_of,
+    module_root,
+    net_digest,
+    net_state_digest,
+    training_threads,
+)
+from ..nn.modules.weights import resolve_ignored
+from ._plans import TrainedPlan
+from ._report import Reporting, compare, first_row, net_facts
+from .training_data import TrainingData, check_data
+
+
+class BaseCompressor(
+    Reporting, TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Base class of all compression steps.
+
+    A subclass stores its parameters in `__init__`, lists what is valid in
+    ``_parameter_constraints`` (scikit-learn's), and writes
+
+    - ``_plan(net, data)``: decide what to change and return it as a small,
+      printable object; `data` is a :class:`TrainingData` or None;
+    - ``_apply(net, plan)``: change `net`, a private copy, and return it;
+    - optionally ``_more_facts(net)``: what its report has besides, of the changed net;
+    - optionally ``_needs_data``: whether `_plan` must have rows;
+    - optionally ``_makes_codes`` and ``_takes_codes``: whether it stores weights as
+      codes, and whether it can work on such, so that an estimator refuses an order
+      of steps that cannot work before it trains.
+
+    Attributes
+    ----------
+    plan_ : object
+        What was decided.
+    report_ : Bunch
+        ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` (None if fitted
+        without rows) and their ``dense_`` twins.
+
+    Examples
+    --------
+    >>> from skcompress import MagnitudePruner
+    >>> from skcompress.base import BaseCompressor
+    >>> isinstance(MagnitudePruner(sparsity=0.5), BaseCompressor)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    _makes_codes: ClassVar[bool] = False
+    _takes_codes: ClassVar[bool] = True
+
+    @abstractmethod
+    def _plan(self, net: NeuralNet, data: Any) -> Any:
+        """Decide what to change. `data` is None unless given; `net` must not change."""
+
+    @abstractmethod
+    def _apply(self, net: NeuralNet, plan: Any) -> NeuralNet:
+        """Carry out the plan on `net`, which is a copy, and return the result."""
+
+    @property
+    def _needs_data(self) -> bool:
+        """Whether the step learns from rows with its present parameters."""
+        return False
+
+    @property
+    def _n_epochs(self) -> int:
+        """How many epochs a fit may tell scikit-learn's callbacks about."""
+        return 0
+
+    @with_callbacks
+    def fit(self, net: NeuralNet, y: TrainingData | None = None) -> BaseCompressor:
+        """Decide what to change in a fitted net.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            A fitted net. It is not changed.
+        y : TrainingData, default=None
+            The rows to learn from, for steps that learn.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+        """
+        self._fit(net, y)
+        return self
+
+    @with_callbacks
+    def fit_transform(self, net: NeuralNet, y: TrainingData | None = None) -> NeuralNet:
+        """Decide what to change and return the changed net.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            A fitted net. It is not changed.
+        y : TrainingData, default=None
+            The rows to learn from, for steps that learn.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            A new, smaller net of the same class.
+        """
+        return self._fit(net, y)
+
+    def transform(self, net: NeuralNet) -> NeuralNet:
+        """Carry out the plan on a copy of a fitted net.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            A fitted net of the structure seen in `fit`. It is not changed.
+
+        Returns
+        -------
+        net : skorch.NeuralNet
+            A new, smaller net of the same class.
+        """
+        check_is_fitted(self, "plan_")
+        check_net(net, type(self).__name__)
+        return self._apply(copy_net(net), self.plan_)
+
+    def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
+        check_net(net, type(self).__name__)
+        self._check(net, has_data=check_data(data, type(self).__name__))
+        context = self._init_callback_context(max_subtasks=self._n_epochs)
+        context.call_on_fit_task_begin(estimator=self)
+        self.plan_ = self._plan(net, data)
+        result = self._apply(copy_net(net), self.plan_)
+        self._start_report(net, result, data)
+        context.call_on_fit_task_end(estimator=self)
+        return result
+
+    def _start_report(self, net: NeuralNet, result: NeuralNet, data: TrainingData | None) -> None:
+        self._report = Bunch()
+        self.__dict__.pop("_unmeasured", None)  # of an earlier fit
+        if data is not None and data._of_estimator:
+            self._unmeasured = (result, data._dense_facts())
+            return
+        # Whoever runs a step by hand has the net, and may change it before looking here.
+        row = None if data is None else first_row(data.X)
+        if data is None or data.dense_net is None:
+            # A forward may change the module (an Embedding with max_norm), so on a copy.
+            dense = net_facts(copy_net(net), row)
+        else:
+            dense = data._dense_facts()()
+        self._report.update(compare(result, dense, row), **self._more_facts(result))
+
+    def _measure(self, todo: Any) -> dict[str, Any]:
+        net, dense = todo
+        return {**compare(net, dense(), dense.row), **self._more_facts(net)}
+
+    def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
+        """Return what this step's report has besides the facts of every report."""
+        return {}
+
+    def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
+        """Raise on bad parameters; with a net (trained or not) also on what does not fit it."""
+        self._validate_params()
+        name = type(self).__name__
+        if self._needs_data and not has_data:
+            raise ValueError(
+                f"{name} learns from the training rows with these parameters, but got none. Call "
+                f"fit(net, TrainingData(X, y)), or use it as `compressor` of an estimator."
+            )
+        if net is not None:
+            if self._needs_data:
+                check_trainable(net, name)
+            if hasattr(self, "ignored_layers"):
+                resolve_ignored(module_root(net), self.ignored_layers)
+
+    def _seed(self, data: TrainingData) -> int:
+        """Seed of what this step draws: its own, or derived from the estimator's seed.
+
+        Never from RNG state that another step has left: a step read from the
+        cache draws nothing and must not shift the draws of the next one.
+        """
+        own = getattr(self, "random_state", None)
+        if own is None and data._fold.seed is not None:
+            return seed_from(data._fold.seed, type(self).__qualname__, self.get_params())
+        return int(check_random_state(own).randint(2**31 - 1))
+
+    def _train_once(
+        self, net: NeuralNet, data: TrainingData, seed: int | None, train: Callable[[], NeuralNet]
+    ) -> TrainedPlan:
+        """Return what `train` makes of `net`, from the store where it has been made before."""
+        store, kind = data._fold.store, type(self).__name__
+        key = None
+        if store.location is not None:
+            parts = (data._key(), seed, data._fold.split_seed, training_threads())
+            dense = None if data.dense_net is None else net_digest(data.dense_net)
+            key = key_of(lambda: fingerprint(self), lambda: net_state_digest(net), dense, parts)
+        trained, _ = fetch_trained(
+            store,
+            key,
+            kind.lower(),
+            blank=lambda: copy_net(net),
+            train=train,
+            probe=first_row(data.X),
+            describe=" ".join(repr(self).split()),
+        )
+        return TrainedPlan(kind, net_digest(net), trained)

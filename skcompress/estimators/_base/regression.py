@@ -1,0 +1,73 @@
+"""What a regressor makes of a net's outputs, and of targets."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from skorch import NeuralNet
+
+from ..._nets import Predictor
+from .rows import check_X_y, to_float32
+
+
+class NetRegressorMixin(RegressorMixin):
+    """The part of an estimator that is about values; `_check_targets` keeps their shape."""
+
+    _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_outputs")
+    _checked: Any
+    _dtype: Any
+    _predictor: Predictor
+    _target_shape: tuple[int, ...]
+    net_: NeuralNet
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted targets of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or dict of arrays
+            Rows as in `fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the shape of the targets seen in `fit`; float32 like the net, or float64
+            for several targets, which scikit-learn asks for there.
+        """
+        X = self._checked(X)
+        own = self._predictor.has_own_predict
+        values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
+        values = values.reshape(len(values), *self._target_shape)
+        return values.astype(np.float64) if values.size > len(values) else values
+
+    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
+        X, y = check_X_y(self, X, y, self._dtype, multi_output=True)
+        targets = to_float32(y)
+        self._target_shape = targets.shape[1:]
+        return X, targets, int(np.prod(self._target_shape))
+
+    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
+        return value_targets(y, net, output, int(np.prod(self._target_shape)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def value_targets(
+    y: np.ndarray, net: NeuralNet, output: np.ndarray | None, n_outputs: int
+) -> np.ndarray:
+    """Check a net's output for one row (None: unknown) and return targets in its shape."""
+    if output is None:
+        return y.reshape(len(y), n_outputs)
+    if output.size != n_outputs:
+        raise ValueError(
+            f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
+            f"{output.shape} for one row, but y has {n_outputs} target(s). Set its width, or "
+            "let it follow the data: shape_params={'module__<name>': 'n_outputs'}."
+        )
+    # In the output's own shape: MSELoss broadcasts (n,) against (n, 1) to (n, n).
+    return y.reshape(len(y), *output.shape[1:])

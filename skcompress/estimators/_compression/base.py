@@ -1,0 +1,128 @@
+"""What both estimators do: check, train the dense net, compress it, predict with the result."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, ClassVar
+
+from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import HasMethods
+from skorch import NeuralNet
+
+from ..._caching.store import Store
+from ..._nets import check_net, check_unfitted_net
+from ...base import BaseCompressor
+from ...base._order import check_order, steps_of
+from .._base import BaseNetEstimator, Dense, NetMaker, checked_weight
+from .dense_net import dense_net
+
+
+class BaseCompressed(BaseNetEstimator):
+    """Base of the estimators; a subclass says what targets are and reads outputs."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [HasMethods(["fit"])],
+        "compressor": [HasMethods(["fit_transform"]), None],
+        **BaseNetEstimator._parameter_constraints,
+    }
+    _net_param = "estimator"
+
+    def __init__(
+        self,
+        estimator: Any,
+        compressor: Any = None,
+        *,
+        memory: Any = None,
+        shape_params: dict[str, str] | None = None,
+        dtype: str | None = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.compressor = compressor
+        self.memory = memory
+        self.shape_params = shape_params
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._check_params()
+        store = Store.from_memory(self.memory)
+        compressor = None if self.compressor is None else clone(self.compressor)
+        X, y, n_outputs = self._check_targets(X, y)
+        weight = checked_weight(sample_weight, X)
+        rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
+        check = partial(_check_steps, compressor)
+        dense, facts = dense_net(self, rows, store=store, context=context, check=check)
+        net = self._compress(compressor, dense, context)
+        self.compressor_ = compressor
+        self._finish(X, dense, net, **{"dense_trained": dense.trained, **facts})
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    @property
+    def _dtype(self) -> str | None:
+        # A net maker inside that wants whole numbers shall get them.
+        inner = self.estimator.dtype if isinstance(self.estimator, NetMaker) else self.dtype
+        return None if inner is None else self.dtype
+
+    def _check_params(self) -> None:
+        self._validate_params()
+        name = type(self).__name__
+        self._check_estimator(name)
+        self._check_shape_params()
+        if getattr(self.compressor, "memory", None) is not None:
+            raise ValueError(
+                f"The 'compressor' parameter of {name} is a Pipeline with memory="
+                f"{self.compressor.memory!r}, which cannot cache nets. Leave it None there and "
+                f"give `memory` to {name}, which keeps the trainings of all steps."
+            )
+        for step in steps_of(self.compressor):
+            # scikit-learn's own transform data; FunctionTransformer transforms anything.
+            of_data = type(step).__module__.startswith("sklearn.")
+            of_data = of_data and not isinstance(step, FunctionTransformer)
+            if of_data or not hasattr(step, "fit_transform"):
+                raise TypeError(
+                    f"The 'compressor' parameter of {name} must be a transformer of nets or a "
+                    f"Pipeline of them. Got the step {step!r} instead; steps for data belong "
+                    f"into the Pipeline before {name}."
+                )
+
+    def _check_estimator(self, name: str) -> None:
+        if isinstance(self.estimator, FrozenEstimator):
+            check_net(self.estimator.estimator, name)
+        elif not isinstance(self.estimator, NetMaker):
+            check_unfitted_net(self.estimator, name)
+        elif is_classifier(self.estimator) == is_classifier(self):
+            self.estimator._check_all()
+        else:
+            raise TypeError(
+                f"The 'estimator' parameter of {name} is a {type(self.estimator).__name__}, which "
+                "is for the other kind of targets. Pair classifiers with classifiers, regressors "
+                "with regressors."
+            )
+
+    def _compress(self, compressor: Any, dense: Dense, context: Any) -> NeuralNet:
+        task = context.subcontext(task_name="compress")
+        supports = hasattr(compressor, "set_callbacks")
+        with task.propagate_callback_context(compressor) if supports else nullcontext():
+            task.call_on_fit_task_begin(estimator=self)
+            net = dense.net
+            if compressor is not None:
+                net = compressor.fit_transform(net, dense.data)
+                check_net(net, f"The compressor {type(compressor).__name__} returned a net that")
+            task.call_on_fit_task_end(estimator=self)
+        return net
+
+
+def _check_steps(compressor: Any, net: NeuralNet | None) -> None:
+    """Let every step of ours refuse its parameters before the training they would waste."""
+    check_order(compressor)
+    for step in steps_of(compressor):
+        if isinstance(step, BaseCompressor):
+            step._check(net)

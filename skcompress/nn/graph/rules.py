@@ -1,0 +1,282 @@
+"""How units pass through operations that are no layers: elementwise, moves, reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from .calls import Call, labels_of, merge_along, protect_all, rule, tensors_in, varies
+from .labels import FIXED, WILD, Labels
+from .memory_labels import Shadow
+
+__all__ = ["elementwise"]
+
+# --- elementwise -------------------------------------------------------------------------------
+
+
+@rule(
+    *("add", "clone", "_to_copy", "hardswish", "_prelu_kernel", "elu", "celu", "selu"),
+    *("hardtanh", "hardsigmoid", "leaky_relu", "softplus", "mish", "silu", "gelu"),
+    *(
+        "masked_fill",
+        "log_sigmoid_forward",
+        "rrelu_with_noise_functional",
+        "tril",
+        "triu",
+        "lift_fresh_copy",
+    ),
+)
+def elementwise(call: Call) -> None:
+    """Same place, same unit: what meets in one element is coupled."""
+    out = call.out[0] if isinstance(call.out, tuple) else call.out
+    tensors = tensors_in(call.args.values())
+    if out.numel() > 1:
+        for scalar in (t for t in tensors if t.numel() == 1):
+            if (labels := labels_of(call, scalar)) is not None:
+                call.labels.protect(labels, f"one value serves several units in {call.where}")
+        tensors = [t for t in tensors if t.numel() > 1]
+    known = [(t, s) for t in tensors if (s := call.shadows.get(t)) is not None]
+    if not known:
+        return call.shadows.clear(out)
+    if all(s.is_parameter and len(s.labels) > 1 for _, s in known):
+        return _weights_only(call, tensors, [s for _, s in known])
+    flat = [(t, s.labels[0]) for t, s in known if len(s.labels) == 1]
+    result = _meet(call, flat, out)
+    for tensor, shadow in known:
+        if len(shadow.labels) > 1:
+            _meet_weight(call, result, tensor, shadow)
+    for tensor in tensors:
+        if call.shadows.get(tensor) is None:
+            _meet_fixed(call, result, tensor)
+    return call.put(result, out)
+
+
+def _meet(call: Call, flat: list[tuple[Tensor, Tensor]], out: Tensor) -> Tensor:
+    """Couple activations with each other; return the labels of the result."""
+    result = torch.full(out.shape, WILD)
+    # Widest first: what is broadcast along another's units is a factor common to them all.
+    for tensor, labels in sorted(flat, key=lambda pair: -pair[0].numel()):
+        wide = labels.expand(out.shape)
+        if any(varies(result, axis) for axis in _broadcast_axes(tensor, out)):
+            call.labels.protect(labels, f"one value serves several units in {call.where}")
+            continue
+        call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
+        result = torch.maximum(result, wide)
+    return result
+
+
+def _broadcast_axes(tensor: Tensor, out: Tensor) -> list[int]:
+    shape = [1] * (out.dim() - tensor.dim()) + list(tensor.shape)
+    return [axis for axis, size in enumerate(shape) if size == 1 and out.shape[axis] > 1]
+
+
+def _meet_fixed(call: Call, result: Tensor, tensor: Tensor) -> None:
+    """Units along an axis that also a fixed tensor has cannot go: its width would not fit."""
+    narrow = _broadcast_axes(tensor, result)
+    for axis in range(result.dim()):
+        if axis not in narrow and result.shape[axis] > 1 and varies(result, axis):
+            call.labels.protect(result, f"it meets values that stay in {call.where}")
+            result.clamp_(max=FIXED)
+
+
+def _meet_weight(call: Call, result: Tensor, tensor: Tensor, shadow: Shadow) -> None:
+    """Couple a parameter with several axes to the units along one of them."""
+    met = False
+    for labels in shadow.labels:
+        wide = labels.expand(result.shape)
+        if not met and _is_one_to_one(call.labels, result, wide):
+            call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
+            met = True
+        else:
+            call.labels.protect(labels, f"it is used beside units in {call.where}")
+    if not met:
+        _meet_fixed(call, result, tensor)
+
+
+def _is_one_to_one(labels: Labels, a: Tensor, b: Tensor) -> bool:
+    """Whether b tells the units in a apart, and only them; units of two axes may share places."""
+    if bool((a <= FIXED).any()) or bool((b <= FIXED).any()):
+        return False
+    pairs = torch.unique(torch.stack([a.reshape(-1), b.reshape(-1)]), dim=1).T.tolist()
+    places = {(labels.range_of(unit), place) for unit, place in pairs}
+    return len(pairs) == len({unit for unit, _ in pairs}) == len(places)
+
+
+def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> None:
+    """Weights combined before use, such as a weight times its mask: axis meets axis."""
+    first = shadows[0]
+    same = len(tensors) == len(shadows) and all(t.shape == call.out.shape for t in tensors)
+    if call.func._schema.is_mutable or not same:
+        return protect_all(call)
+    for other in shadows[1:]:
+        for a, b in zip(first.labels, other.labels, strict=True):
+            call.labels.unify(a, b, f"it meets values that stay in {call.where}")
+    return call.shadows.set(call.out, first)
+
+
+@rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "new_empty", "randn", "rand")
+@rule("zero", "fill", "bernoulli", "normal", "uniform", "exponential", "random")
+def constant(call: Call) -> None:
+    """Constants and noise fit whatever they meet; their width is a matter of the proof."""
+    given = call.args.get("p", call.args.get("mean"))
+    if isinstance(given, Tensor) and call.shadows.get(given) is not None:
+        return protect_all(call)
+    in_place = call.func._schema.is_mutable and call.shadows.get(call.out) is not None
+    return None if in_place else call.put(torch.tensor(WILD))
+
+
+@rule("zeros_like", "ones_like", "full_like", "empty_like", "randn_like", "rand_like")
+def constant_like(call: Call) -> None:
+    """Constants and noise of the width of something else: they lose what it loses."""
+    labels = call.single("self")
+    call.put(torch.tensor(WILD) if labels is None else labels)
+
+
+# --- moves -------------------------------------------------------------------------------------
+
+
+@rule(
+    *("cat", "stack", "index", "index_select", "repeat", "roll", "flip", "rot90"),
+    *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes", "split_with_sizes_copy"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("unfold_copy", "expand_copy", "permute_copy", "select_scatter", "slice_scatter"),
+    *("gather", "constant_pad_nd", "take_along_dim", "_reshape_copy", "view_copy"),
+)
+def move(call: Call) -> None:
+    """What only moves values is done to their labels, too."""
+    moved = [name for name in ("self", "tensors", "input", "src") if name in call.args]
+    tensors = tensors_in(call.args[name] for name in moved)
+    for other in tensors_in(v for name, v in call.args.items() if name not in moved):
+        if (labels := labels_of(call, other)) is not None:
+            call.labels.protect(labels, f"it says what is moved in {call.where}")
+    shadows = [call.shadows.get(t) for t in tensors]
+    channels = {len(s.labels) for s in shadows if s is not None}
+    if channels == {1}:
+        return _move_one(call, moved, 0)
+    if len(tensors) != 1 or shadows[0] is None:
+        return protect_all(call)
+    if not isinstance(call.out, Tensor):
+        outs = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+        for number, out in enumerate(call.out):
+            call.shadows.set(out, Shadow([part[number] for part in outs], is_parameter=True))
+        return None
+    own = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+    return call.shadows.set(call.out, Shadow(own, is_parameter=True))
+
+
+def _move_one(call: Call, moved: Sequence[str], channel: int) -> None:
+    result = _moved(call, moved, channel)
+    if isinstance(call.out, Tensor):
+        return call.put(result)
+    for out, labels in zip(call.out, result, strict=True):
+        call.put(labels, out)
+    return None
+
+
+def _moved(call: Call, moved: Sequence[str], channel: int) -> Any:
+    def labels_for(tensor: Tensor) -> Tensor:
+        shadow = call.shadows.get(tensor)
+        if shadow is None:
+            return torch.full(tensor.shape, FIXED)
+        return shadow.labels[channel].contiguous()
+
+    args = dict(call.args)
+    for name in moved:
+        args[name] = tree_map_only(Tensor, labels_for, args[name])
+    if "value" in args and not isinstance(args["value"], Tensor):
+        args["value"] = WILD  # what padding puts there
+    return call.func(**args)
+
+
+@rule("copy")
+def copy(call: Call) -> None:
+    """What is copied over something else keeps its units; what was there is gone."""
+    labels = call.single("src")
+    call.put(labels)
+
+
+@rule("_pack_padded_sequence")
+def pack(call: Call) -> None:
+    """Sequences one after the other, without padding."""
+    labels = call.single("input")
+    if labels is not None:
+        args = {**call.args, "input": labels.contiguous()}
+        call.put(call.func(**args)[0], call.out[0])
+
+
+@rule("index_put")
+def write(call: Call) -> None:
+    """Values written into places of another tensor are of the units that these have."""
+    own, values = call.args["self"], call.args["values"]
+    for index in tensors_in(call.args["indices"]):
+        if (labels := labels_of(call, index)) is not None:
+            call.labels.protect(labels, f"it says what is written in {call.where}")
+    before, new = labels_of(call, own), labels_of(call, values)
+    before = torch.full(own.shape, FIXED) if before is None else before.clone()
+    new = torch.full(values.shape, FIXED) if new is None else new
+    places = tuple(slice(None) if i is None else i for i in call.args["indices"])
+    current = before[places]
+    new = new.expand_as(current)
+    call.labels.unify(current, new, f"it meets values that stay in {call.where}")
+    before[places] = torch.maximum(current, new)
+    call.put(before)
+
+
+# --- reductions and other operations along axes -------------------------------------------------
+
+
+def _axes(call: Call, labels: Tensor) -> list[int]:
+    dims = call.args.get("dim")
+    if dims is None or dims == []:
+        return list(range(labels.dim()))
+    return [dims] if isinstance(dims, int) else list(dims)
+
+
+@rule(
+    *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "logsumexp", "var_mean"),
+    *("any", "all", "linalg_vector_norm", "norm", "argmax", "argmin", "median"),
+)
+def reduce(call: Call) -> None:
+    """A reduction mixes what lies along its axes: one unit may, several must stay."""
+    if "other" in call.args:
+        return elementwise(call)
+    labels = call.single("self")
+    outs = tensors_in([call.out])
+    if labels is None:
+        return None
+    what = f"{call.where} mixes it with other units"
+    axes = [axis % labels.dim() for axis in _axes(call, labels)] if labels.dim() else []
+    if axes and labels.numel() and call.labels.mixes(labels, labels.amax(axes, keepdim=True)):
+        used = call.labels.defer(labels, what)
+        for out in outs:
+            call.put(torch.tensor(used), out)
+        return None
+    one = merge_along(call, labels, axes, what)
+    for out in outs:
+        call.put(one.reshape(out.shape), out)
+    return None
+
+
+@rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax")
+@rule("cummin", "sort")
+def along(call: Call) -> None:
+    """Like a reduction, but the axis stays."""
+    labels = call.single("self")
+    if labels is not None:
+        one = merge_along(call, labels, _axes(call, labels), f"{call.where} mixes it with others")
+        for out in tensors_in([call.out]):
+            call.put(one, out)
+
+
+@rule("glu")
+def glu(call: Call) -> None:
+    """One half of the channels gates the other."""
+    labels = call.single("self")
+    if labels is not None:
+        first, second = labels.chunk(2, call.args.get("dim", -1))
+        call.labels.unify(first, second, f"it meets values that stay in {call.where}")
+        call.put(torch.maximum(first, second))

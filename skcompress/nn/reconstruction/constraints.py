@@ -1,0 +1,274 @@
+r"""Weights of a certain form, with zeros or on a grid, that come nearest to others.
+
+How near is told by the samples that a layer sees. The least squares of :mod:`.reconstruction`
+rise around their solution :math:`W^*` by
+
+.. math:: \operatorname{tr} \, (W - W^*) \, H \, (W - W^*)^\top
+
+with :math:`H` the sum of products of inputs, and the penalty. So an input that is large costs
+more than a small one, and what one weight cannot say others can, whose inputs resemble its own.
+
+Matrices are of shape (n_outputs, n_inputs), H of (n_inputs, n_inputs). Columns after those that
+a form is for are free: a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from ..codes.quantization import Grid, dequantize, encode, fit_grid, level_bounds
+
+__all__ = ["Constraint", "Found", "Levels", "Zeros", "fit_clipped_grid", "round_in_turn"]
+
+# Ranges of a grid: shares of the one that all weights are in.
+_RANGES = tuple(1 - 0.05 * i for i in range(17))
+_BLOCK = 128
+# Zeros are solved for exactly where that is not more work than so many inverses of H.
+_MOST_WORK = 8
+
+
+class Found(NamedTuple):
+    """Weights of the form that was asked for, and the grid that they are on, if there is one."""
+
+    weights: Tensor
+    grid: Grid | None = None
+
+
+class Constraint(Protocol):
+    """What weights have to be like."""
+
+    def plain(self, weights: Tensor) -> Found:
+        """Return what weights become if nothing makes up for it."""
+
+    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+        """Return weights that come near to others, as told by H."""
+
+
+class Zeros:
+    r"""Some weights are zero, and the others the best that there are then.
+
+    With S the inputs that an output keeps, and w* its row of :math:`W^*`, they are
+
+    .. math:: w_S = H_{SS}^{-1} (H w^*)_S.
+
+    Where outputs keep many inputs, each its own, this takes long and gains little: then inputs
+    are set to zero in turn, see `round_in_turn`.
+
+    Parameters
+    ----------
+    zeros : boolean Tensor of shape (n_outputs, n_inputs)
+        Which weights are zero.
+
+    Examples
+    --------
+    Two inputs that are nearly the same: one can speak for both.
+
+    >>> constraint = Zeros(torch.tensor([[False, True]]))
+    >>> weights, curvature = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.9], [0.9, 1.0]])
+    >>> constraint.plain(weights).weights, constraint.nearest(weights, curvature).weights
+    (tensor([[1., 0.]]), tensor([[1.9000, 0.0000]]))
+    """
+
+    def __init__(self, zeros: Tensor) -> None:
+        self.zeros = zeros
+
+    def plain(self, weights: Tensor) -> Found:
+        """Return the weights with the zeros."""
+        return Found(torch.where(_widened(self.zeros, weights), 0.0, weights))
+
+    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+        """Return the best weights with these zeros, or nearly."""
+        if not self.zeros.any():
+            return Found(weights)
+        zeros = _widened(self.zeros, weights)
+        # Outputs that keep the same inputs are solved for at once.
+        kinds, kind_of = (~zeros).unique(dim=0, return_inverse=True)
+        if int(kinds.sum(1).pow(3).sum()) > _MOST_WORK * len(curvature) ** 3:
+            return Found(_with_zeros_in_turn(weights, curvature, zeros))
+        right = weights @ curvature
+        found = torch.zeros_like(weights)
+        for number, kept in enumerate(kinds):
+            inputs, outputs = kept.nonzero()[:, 0], (kind_of == number).nonzero()
+            part = torch.linalg.solve(curvature[inputs][:, inputs], right[outputs, inputs].T)
+            found[outputs, inputs] = part.T
+        return Found(found)
+
+
+class Levels:
+    """All weights are on the grid of a quantization.
+
+    Parameters
+    ----------
+    zeros : boolean Tensor of shape (n_outputs, n_inputs)
+        Which weights are zero, whatever is near.
+    dtype : torch.dtype
+        Of the scales.
+    **options
+        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+
+    Examples
+    --------
+    Two inputs that are nearly the same, and levels -1, 0 and 1:
+
+    >>> constraint = Levels(torch.tensor([[False, False, False]]), torch.float32, bits=2)
+    >>> weights = torch.tensor([[1.0, 0.4, 0.4]])
+    >>> curvature = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.9], [0.0, 0.9, 1.0]])
+    >>> constraint.plain(weights).weights, constraint.nearest(weights, curvature).weights
+    (tensor([[1., 0., 0.]]), tensor([[1., 0., 1.]]))
+    """
+
+    def __init__(self, zeros: Tensor, dtype: torch.dtype, **options: Any) -> None:
+        self.zeros = zeros
+        self.dtype = dtype
+        self.options = options
+
+    def plain(self, weights: Tensor) -> Found:
+        """Return each weight as the level that it is nearest to."""
+        own, bias = self._parts(weights)
+        grid = fit_grid(own.to(self.dtype), **self.options)
+        return Found(torch.cat([dequantize(encode(own.to(self.dtype), grid)).to(bias), bias], 1))
+
+    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+        """Return levels that make up for each other, see `round_in_turn`."""
+        n = self.zeros.shape[1]
+        own, _ = self._parts(weights)
+        grid = fit_clipped_grid(own.to(self.dtype), curvature.diagonal()[:n], **self.options)
+        scale, first, last = (bound.to(weights) for bound in level_bounds(grid))
+
+        def rounded(column: int, values: Tensor) -> Tensor:
+            if column >= n:
+                return values
+            levels = (values / scale).round().clamp(first, last) * scale
+            return torch.where(self.zeros[:, column], 0.0, levels)
+
+        order = curvature.diagonal()[:n].argsort(descending=True, stable=True)
+        order = torch.cat([order, torch.arange(n, len(curvature))])
+        return Found(round_in_turn(weights, curvature, rounded, order), grid)
+
+    def _parts(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        n = self.zeros.shape[1]
+        return torch.where(self.zeros, 0.0, weights[:, :n]), weights[:, n:]
+
+
+def _with_zeros_in_turn(weights: Tensor, curvature: Tensor, zeros: Tensor) -> Tensor:
+    # First the inputs that most outputs do without: others can still make up for them.
+    order = zeros.sum(0).argsort(descending=True, stable=True)
+
+    def with_zeros(column: int, values: Tensor) -> Tensor:
+        return torch.where(zeros[:, column], 0.0, values)
+
+    return round_in_turn(weights, curvature, with_zeros, order)
+
+
+def _widened(zeros: Tensor, weights: Tensor) -> Tensor:
+    return F.pad(zeros, (0, weights.shape[1] - zeros.shape[1]))
+
+
+def fit_clipped_grid(weights: Tensor, importance: Tensor, **options: Any) -> Grid:
+    r"""Choose scales so that rounding costs least, for which a few weights may be cut off.
+
+    Of the ranges :math:`[f l, f h]`, with :math:`[l, h]` the range of a channel's weights and
+    f from 0.2 to 1, each channel gets that with the smallest :math:`\sum_j a_j (w_j - q_j s)^2`.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_outputs, n_inputs)
+        Not modified.
+    importance : Tensor of shape (n_inputs,)
+        The a above.
+    **options
+        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+
+    Examples
+    --------
+    Of two bits there is one level on each side of zero, which one large weight would take alone:
+
+    >>> weights = torch.cat([torch.ones(1, 50), torch.tensor([[2.1]])], 1)
+    >>> fit_grid(weights, bits=2).scale, fit_clipped_grid(weights, torch.ones(51), bits=2).scale
+    (tensor([2.1000]), tensor([1.0500]))
+    """
+    each = options.get("granularity", "per_channel") == "per_channel"
+    axes = (1,) if each else (0, 1)
+    high = weights.clamp_min(0).amax(axes, keepdim=True)
+    low = weights.clamp_max(0).amin(axes, keepdim=True)
+    best, least = fit_grid(weights, **options), torch.tensor(torch.inf)
+    for share in _RANGES:
+        grid = fit_grid(weights.clamp(share * low, share * high), **options)
+        missed = (dequantize(encode(weights, grid)) - weights).double().square() * importance
+        error = missed.sum(axes)
+        best, least = _better(best, grid, error < least), torch.minimum(error, least)
+    return best
+
+
+def _better(old: Grid, new: Grid, which: Tensor) -> Grid:
+    scale = torch.where(which, new.scale, old.scale)
+    if old.zero_point is None or new.zero_point is None:
+        return replace(old, scale=scale)
+    return replace(old, scale=scale, zero_point=torch.where(which, new.zero_point, old.zero_point))
+
+
+def round_in_turn(
+    weights: Tensor,
+    curvature: Tensor,
+    rounded: Callable[[int, Tensor], Tensor],
+    order: Tensor,
+) -> Tensor:
+    r"""Round one column after the other; those that follow make up for it.
+
+    What column j is off by moves the columns F that are still to come by
+
+    .. math:: \delta_F = - \frac{w_j - q_j}{(H_{RR}^{-1})_{jj}} \, (H_{RR}^{-1})_{jF},
+        \quad R = \{j\} \cup F,
+
+    the best that they can do if they stay unrounded. All of these inverses are rows of one
+    Cholesky factor of the inverse of H.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_outputs, n_columns)
+        Not modified.
+    curvature : Tensor of shape (n_columns, n_columns)
+        H, positive definite.
+    rounded : callable
+        Called with the number of a column and its values; returns them rounded.
+    order : Tensor of int
+        The columns in their turn.
+
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        If H is not positive definite.
+
+    References
+    ----------
+    Frantar et al. (2023), "OPTQ: Accurate Quantization for Generative Pre-trained
+    Transformers"; Hassibi, Stork (1993), "Optimal Brain Surgeon".
+
+    Examples
+    --------
+    The first column is rounded down, so the second, whose input is much the same, goes up:
+
+    >>> weights, curvature = torch.tensor([[0.4, 0.4]]), torch.tensor([[1.0, 0.9], [0.9, 1.0]])
+    >>> round_in_turn(weights, curvature, lambda column, values: values.round(), torch.arange(2))
+    tensor([[0., 1.]])
+    """
+    left, n = weights[:, order], len(order)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature[order][:, order]))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    done = torch.zeros_like(left)
+    for begin in range(0, n, _BLOCK):
+        end = min(begin + _BLOCK, n)
+        missed = left.new_zeros(len(left), end - begin)
+        for j in range(begin, end):
+            done[:, j] = rounded(int(order[j]), left[:, j])
+            missed[:, j - begin] = (left[:, j] - done[:, j]) / factor[j, j]
+            left[:, j:end] -= missed[:, j - begin, None] * factor[j, j:end]
+        # What comes after the block learns of it at once, in one product.
+        left[:, end:] -= missed @ factor[begin:end, end:]
+    return torch.empty_like(done).index_copy_(1, order, done)

@@ -1,0 +1,301 @@
+"""What the columns of a net's weights are multiplied with: the rows, or constants.
+
+A module is run on rows, and every element of every tensor is followed: does its value depend on
+the rows? A zero weight passes nothing on, nor does a product with a constant zero, so a unit
+whose incoming weights are all zero is found to be a constant, whatever comes behind it: a bias, a
+norm layer, an activation, a gate. It is not enough that the values were equal on these rows. An
+operation without a rule passes the rows on to all it returns, and a net that turns values into
+Python numbers hides where they go, so that nothing in it counts as a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from ..graph.calls import tensors_in
+from ..graph.labels import AxisKey
+from ..graph.layer_rules import operands
+from ..graph.tracer import Inputs, bind, decomposed, is_alias
+from ..modules.copying import plain_copy
+from ..modules.precision import call_in, module_in
+from .reach_marks import PRODUCTS, marks_of
+
+__all__ = ["Reading", "readings"]
+
+
+@dataclass
+class Reading:
+    """What the columns of a weight were multiplied with, over all uses.
+
+    Attributes
+    ----------
+    varies : torch.Tensor
+        For each column whether that depends on the rows.
+    low, high : torch.Tensor
+        Smallest and largest value of each column, in double precision.
+    even : bool
+        Whether a column counts the same at every place of the output. It does not at a border
+        of zeros, nor where a transposed convolution spreads its inputs out.
+    """
+
+    varies: Tensor
+    low: Tensor
+    high: Tensor
+    even: bool
+
+    def zero(self) -> Tensor:
+        """Which columns read zeros only."""
+        return ~self.varies & (self.low == 0) & (self.high == 0)
+
+    def constant(self) -> Tensor:
+        """Which columns read one and the same value everywhere."""
+        spread = self.high - self.low
+        return ~self.varies & (spread <= 1e-6 * self.high.abs())  # as in single precision
+
+    def _merge(self, other: Reading) -> None:
+        self.varies = self.varies | other.varies
+        self.low = torch.minimum(self.low, other.low)
+        self.high = torch.maximum(self.high, other.high)
+        self.even &= other.even
+
+
+def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Reading]:
+    """Find out what each weight reads, in evaluation mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified. Weights stored as codes are read as what they decode to.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+
+    Returns
+    -------
+    dict of AxisKey to Reading
+        By the name of the weight and the axis of its columns. A weight that is used in another
+        way than in a product or a convolution without groups is not there.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight[0].zero_()
+    ...     _ = net[0].bias[0].fill_(0.5)
+    >>> found = readings(net, [((torch.randn(5, 4),), {})])["2.weight", 1]
+    >>> found.varies.tolist(), round(float(found.low[0]), 6)
+    ([False, True], 0.5)
+    """
+    for dtype in (torch.float64, torch.float32):
+        copied = module_in(dtype, plain_copy(module)).eval()
+        for parameter in copied.parameters():
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+        try:
+            return _run(copied, calls, dtype)
+        except Exception:
+            if dtype == torch.float32:
+                raise
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _run(module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype) -> dict[AxisKey, Reading]:
+    found: dict[AxisKey, Reading] = {}
+    hidden = False
+    for call in calls:
+        # Clones: a net may change in place what it is given.
+        args, kwargs = call_in(dtype, tree_map_only(Tensor, Tensor.clone, call))
+        watch = _Watch(module, found)
+        with decomposed(), ExitStack() as stack:
+            torch.manual_seed(0)  # `decomposed` restores the state
+            # With gradients torch takes the long way through operations it would else fuse.
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(_Exits(watch))
+            stack.enter_context(watch)
+            module(*args, **kwargs)
+        hidden |= watch.hidden
+    if hidden:
+        for reading in found.values():
+            reading.varies = torch.ones_like(reading.varies)
+    return found
+
+
+class _Watch(TorchDispatchMode):
+    """Follows through every operation what depends on the rows."""
+
+    def __init__(self, module: nn.Module, found: dict[AxisKey, Reading]) -> None:
+        super().__init__()
+        self.hidden = False
+        self._found = found
+        # For each memory block which of its elements depend on the rows, None for none. Blocks
+        # are kept alive, or another could get their address. Unknown ones depend on them.
+        self._blocks: dict[int, tuple[Any, Tensor | None]] = {}
+        self._weights: dict[int, tuple[str, Tensor]] = {}
+        for name, parameter in module.named_parameters():
+            self._weights[_address(parameter)] = (name, parameter)
+        for tensor in [*module.parameters(), *module.buffers()]:
+            self._blocks[_address(tensor)] = (tensor.untyped_storage(), None)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._overloadpacket.__name__
+        mutable = func._schema.is_mutable
+        bound = bind(func, args, kwargs)
+        is_view = not mutable and func.is_view
+        # Before it runs: an operation in place overwrites what it reads.
+        marks = None if is_view else self._marks(func, name.rstrip("_"), bound)
+        out = func(*args, **kwargs)
+        if is_view or (not mutable and is_alias(args, out)):
+            return out
+        self._put(func, out, marks)
+        return out
+
+    # --- what is known of a tensor ---
+
+    def get(self, tensor: Tensor) -> Tensor:
+        """Which elements of a tensor depend on the rows."""
+        block = None
+        if tensor.layout == torch.strided:
+            block = self._blocks.get(_address(tensor))
+        if block is None:
+            return torch.ones(tensor.shape, dtype=torch.bool)
+        memory = block[1]
+        if memory is None:
+            return torch.zeros(tensor.shape, dtype=torch.bool)
+        if memory.numel() * tensor.element_size() != block[0].nbytes():  # seen as another dtype
+            return memory.any().expand(tensor.shape)
+        return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def counts(self, tensor: Tensor) -> Tensor:
+        """Which elements may be other than zero."""
+        return self.get(tensor) | (tensor.detach() != 0)
+
+    def _set(self, tensor: Tensor, marks: Tensor) -> None:
+        if tensor.layout != torch.strided:
+            return
+        storage, address = tensor.untyped_storage(), _address(tensor)
+        size = storage.nbytes() // max(tensor.element_size(), 1)
+        memory = self._blocks[address][1] if address in self._blocks else None
+        if memory is None:
+            memory = torch.zeros(size, dtype=torch.bool)
+        elif memory.numel() != size:
+            memory, marks = torch.ones(size, dtype=torch.bool), torch.tensor(True)
+        place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+        memory.as_strided(*place).copy_(marks.expand(tensor.shape))
+        self._blocks[address] = (storage, memory)
+
+    def _put(self, func: Any, out: Any, marks: Any) -> None:
+        outs = tensors_in([out])
+        if callable(marks):
+            marks = marks(out)
+        if isinstance(marks, Tensor):
+            marks = [marks] * len(outs)
+        for tensor, own in zip(outs, marks, strict=True):
+            try:
+                own = own.expand(tensor.shape)
+            except RuntimeError:  # of several results only one has this form
+                own = own.any()
+            self._set(tensor, own)
+
+    # --- what an operation makes of it ---
+
+    def _marks(self, func: Any, name: str, args: dict[str, Any]) -> Any:
+        tensors = tensors_in(args.values())
+        any_varies = any(bool(self.get(t).any()) for t in tensors)
+        if name == "_local_scalar_dense" and any_varies:
+            self.hidden = True
+        self._note(name, args)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            return torch.tensor(True)
+        if not any_varies:
+            return torch.tensor(False)
+        try:
+            marks = marks_of(self, func, name, args)
+        except Exception:  # a use that the rule was not made for
+            marks = None
+        if marks is None:
+            for tensor in tensors if func._schema.is_mutable else ():
+                self._set(tensor, torch.tensor(True))
+            return torch.tensor(True)
+        return marks
+
+    def _note(self, name: str, args: dict[str, Any]) -> None:
+        """Note what a weight reads in this call."""
+        if name == "convolution":
+            weight, x = args["weight"], args["input"]
+            columns, positions = (0 if args["transposed"] else 1), [0, *range(2, x.dim())]
+            even = not args["transposed"] and not any(args["padding"])
+            if args["groups"] == 1:
+                self._read(weight, columns, x, positions, even)
+        elif name in PRODUCTS:
+            a, b = (args[n] for n in operands(args))
+            if _address(b) in self._weights:
+                self._read(b, -2, a, list(range(a.dim() - 1)), True)
+            if _address(a) in self._weights:
+                self._read(a, -1, b.mT, list(range(b.dim() - 1)), True)
+
+    def _read(self, weight: Tensor, axis: int, x: Tensor, positions: list[int], even: bool) -> None:
+        if _address(weight) not in self._weights or weight.dim() < 2:
+            return
+        name, whole = self._weights[_address(weight)]
+        size, stride = weight.shape[axis], weight.stride(axis)
+        axes = [
+            k
+            for k in range(whole.dim())
+            if whole.shape[k] == size
+            and whole.stride(k) == stride
+            and (weight.storage_offset() // max(stride, 1)) % max(size, 1) == 0
+        ]
+        if x.numel() == 0:
+            return
+        if len(axes) != 1 or x.is_complex():  # of which there is no smallest and largest
+            for k in range(whole.dim()):  # it is used, who knows how
+                n = whole.shape[k]
+                self._add(
+                    (name, k), Reading(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
+                )
+            return
+        varies, values = self.get(x), x.detach().double()
+        if positions:
+            varies = varies.any(dim=tuple(positions)) if x.dim() > 1 else varies
+            values, top = values.amin(positions), values.amax(positions)
+        else:
+            top = values
+        self._add((name, axes[0]), Reading(varies, values, top, even))
+
+    def _add(self, key: AxisKey, reading: Reading) -> None:
+        if key in self._found:
+            self._found[key]._merge(reading)
+        else:
+            self._found[key] = reading
+
+
+class _Exits(TorchFunctionMode):
+    """Sees values leave torch on ways that are no operation."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in _EXITS and not self._watch.hidden:
+            self._watch.hidden = any(bool(self._watch.get(t).any()) for t in tensors_in(args))
+        return func(*args, **(kwargs or {}))
+
+
+_EXITS = {"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "__reduce_ex__"}
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0

@@ -1,0 +1,301 @@
+"""Which units of a net are dead, and a net without them that computes the same.
+
+A unit is dead if nobody reads it (its outgoing weights are zero, or lead to dead units only), or
+if whatever reads it reads a constant: the constant moves into the biases of the readers. What is
+constant is found by `skcompress.nn.surgery.constants`, which units there are by the tracer, and
+each removal is proven.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..graph import AxisKey, Graph, Inputs, PackedKept, pack_kept, trace, unpack_kept
+from ..modules.copying import copy_module, plain_copy
+from ..modules.folding import can_fold, fold_constants_, fold_norm_
+from .constants import Reading, readings
+from .norms import norms_behind
+from .proof import admit, prove, prove_same
+from .shrinking import shrink
+
+__all__ = ["Removal", "find_dead", "fold_norms", "foldable_norms", "remove", "remove_dead"]
+
+Constants = dict[str, dict[int, float]]
+"""For each layer the inputs that are constants, by their numbers, and their values."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One round of removals.
+
+    Attributes
+    ----------
+    constants : dict of str to dict of int to float
+        For each reader the inputs that move into its bias, and their values.
+    kept : dict of str to list
+        What stays of each tensor, packed by `skcompress.nn.graph.pack_kept`.
+    units : dict of str to int
+        For each parameter that makes units how many of them go.
+    """
+
+    constants: Constants
+    kept: PackedKept
+    units: dict[str, int]
+
+
+def foldable_norms(
+    module: nn.Module, calls: Sequence[Inputs]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return which norm layers fold into which layers, proven on the rows, and why others do not.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+    """
+    pairs, stay = norms_behind(module, calls)
+    failed = admit(
+        pairs,
+        lambda names: prove_same(
+            module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls
+        ),
+    )
+    why = {name: f"folded, the net computes something else ({e})" for name, e in failed.items()}
+    return {n: layer for n, layer in pairs.items() if n not in failed}, {**stay, **why}
+
+
+def fold_norms(module: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    """Return a copy of a module with norm layers folded into the layers before them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    pairs : mapping of str to str
+        For each norm layer the layer before it.
+    """
+    copied = copy_module(module)
+    for norm, layer in pairs.items():
+        fold_norm_(copied.get_submodule(layer), copied.get_submodule(norm))
+    return copied
+
+
+def remove_dead(
+    module: nn.Module, calls: Sequence[Inputs]
+) -> tuple[nn.Module, list[Removal], list[str]]:
+    """Remove dead units until there are none.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        Without them.
+    removals : list of Removal
+        What was done, for `remove`.
+    stay : list of str
+        What stays, and why; each line begins with the name of a parameter.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> _ = nn.init.zeros_(net[0].weight[1:].detach())
+    >>> remove_dead(net, [((torch.randn(5, 4),), {})])[0][0]
+    Linear(in_features=4, out_features=1, bias=True)
+    """
+    removals: list[Removal] = []
+    while True:
+        removal, stay = _round(module, calls)
+        if removal is None:
+            return module, removals, stay
+        removals.append(removal)
+        module = remove(module, removal)
+
+
+def remove(module: nn.Module, removal: Removal) -> nn.Module:
+    """Return a copy of a module without some units, what they added moved into biases."""
+    return shrink(_folded(module, removal.constants), unpack_kept(removal.kept))
+
+
+def _folded(module: nn.Module, constants: Constants) -> nn.Module:
+    copied = copy_module(module)
+    for name, values in constants.items():
+        fold_constants_(copied.get_submodule(name), values)
+    return copied
+
+
+def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, list[str]]:
+    graph = trace(module, calls)
+    found = readings(module, calls) if graph.groups else {}
+    while True:
+        dead, why = find_dead(module, graph, found)
+
+        def check(numbers: list[int], graph: Graph = graph, dead: Collection[int] = dead) -> None:
+            units = [u for n in numbers for u in graph.groups[n].units if u in dead]
+            removal = _removal(module, graph, found, units)
+            prove_same(module, lambda m: remove(m, removal), calls)
+            prove(_folded(module, removal.constants), graph, units, calls)
+
+        numbers = [n for n, g in enumerate(graph.groups) if not dead.isdisjoint(g.units)]
+        failed = admit(numbers, check)
+        if not failed:
+            break
+        reasons = {n: f"without the dead ones the net fails ({e})" for n, e in failed.items()}
+        graph = graph.protecting(reasons)
+    stay = [*map(str, graph.protected), *why]
+    return (_removal(module, graph, found, sorted(dead)) if dead else None), stay
+
+
+def _removal(
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading], units: Sequence[int]
+) -> Removal:
+    constants: Constants = {}
+    for key, columns in graph.columns(units):
+        reading = found.get(key)
+        if reading is None or _no_fold(module, key, reading) is not None:
+            continue
+        values = {c: float(reading.low[c] + reading.high[c]) / 2 for c in columns}
+        constant = reading.constant()
+        values = {c: v for c, v in values.items() if v != 0 and constant[c]}
+        if values:
+            constants[key[0].rpartition(".")[0]] = values
+    made: Counter[str] = Counter()
+    for group in graph.groups:
+        if own := len(set(units).intersection(group.units)):
+            made[group.name] += own
+    return Removal(constants, pack_kept(graph.kept(units)), dict(made))
+
+
+def find_dead(
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading]
+) -> tuple[set[int], list[str]]:
+    """Find the units that can go without a change of what a module computes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    graph : Graph
+        Of the module.
+    found : mapping of AxisKey to Reading
+        What its weights read.
+
+    Returns
+    -------
+    dead : set of int
+        Numbers of units. One unit of every group is left.
+    why : list of str
+        Units that put out a constant and stay, and why.
+    """
+    plain = plain_copy(module)
+    weights = dict(plain.named_parameters())
+    consumers = [
+        _Consumer(module, graph, key, weights[key[0]].detach(), found.get(key))
+        for key in dict.fromkeys(k for group in graph.groups for k in group.consumers)
+        if key[0] in weights and weights[key[0]].dim() > 1
+    ]
+    known = {c.key for c in consumers}
+    left = {
+        unit
+        for group in graph.groups
+        if not known.issuperset(group.consumers)
+        for unit in group.units
+    }
+    while True:
+        alive = _alive(consumers, left)
+        whole = [g for g in graph.groups if alive.isdisjoint(g.units)]
+        if not whole:
+            break
+        left |= {group.units[0] for group in whole}
+    dead = {unit for group in graph.groups for unit in group.units} - alive
+    return dead, _reasons(graph, consumers, alive)
+
+
+class _Consumer:
+    """A weight that reads units, with what it reads."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        graph: Graph,
+        key: AxisKey,
+        weight: Tensor,
+        reading: Reading | None,
+    ) -> None:
+        name, axis = key
+        self.key = key
+        self.units = torch.tensor(graph.axes[key])
+        matrix = (weight != 0).movedim(axis, -1)
+        if axis > 1:  # of no layer that is known: whoever makes something of it needs it
+            matrix = matrix.reshape(1, -1, matrix.shape[-1]).any(1)
+            rows: Sequence[int] = (0,)
+        else:
+            matrix = matrix.reshape(len(matrix), -1, matrix.shape[-1]).any(1)
+            rows = graph.axes.get((name, 1 - axis), (0,) * len(matrix))
+        self.uses, self.rows = matrix.cpu(), torch.tensor(rows)
+        n = len(self.units)
+        self.absorbed = torch.zeros(n, dtype=torch.bool)
+        self.stuck, self.why = torch.zeros(n, dtype=torch.bool), ""
+        if reading is not None and len(reading.low) == n:
+            why = _no_fold(module, key, reading)
+            self.absorbed = reading.zero() if why else reading.constant()
+            self.stuck = ~reading.varies & ~self.absorbed & self.uses.any(0)
+            self.why = why or "its constant is not the same everywhere"
+
+    def used(self, alive: set[int]) -> set[int]:
+        """Units that something alive needs."""
+        active = torch.isin(self.rows, torch.tensor([0, *alive]))
+        used = self.uses[active].any(0) & ~self.absorbed
+        return set(self.units[used].tolist()) - {0}
+
+
+def _alive(consumers: Sequence[_Consumer], left: Collection[int]) -> set[int]:
+    alive = set(left)
+    while True:
+        more = set().union(*(c.used(alive) for c in consumers)) - alive
+        if not more:
+            return alive
+        alive |= more
+
+
+def _no_fold(module: nn.Module, key: AxisKey, reading: Reading) -> str | None:
+    """Why a constant other than zero cannot move into the bias of what reads it."""
+    name, axis = key
+    path, _, attr = name.rpartition(".")
+    layer = module.get_submodule(path)
+    if attr != "weight" or not can_fold(layer, "layer"):
+        return f"{name} is not the weight of a Linear or convolution layer"
+    if axis != (0 if getattr(layer, "transposed", False) else 1):
+        return f"{name} is read the other way round"
+    if not reading.even:
+        return f"{path} reads a border of zeros beside its constant, which is not zero"
+    uses = Counter(id(m) for _, m in module.named_modules(remove_duplicate=False))
+    shared = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
+    if any(shared[id(p)] > uses[id(layer)] for p in layer.parameters()):
+        return f"{path} shares parameters with another layer"
+    return None
+
+
+def _reasons(graph: Graph, consumers: Sequence[_Consumer], alive: Collection[int]) -> list[str]:
+    why: dict[int, str] = {}
+    for consumer in consumers:
+        for unit in consumer.units[consumer.stuck].tolist():
+            if unit in alive:
+                why.setdefault(unit, consumer.why)
+    lines = []
+    for group in graph.groups:
+        counts = Counter(why[unit] for unit in group.units if unit in why)
+        lines += [f"{group.name}: {n} constant units stay: {text}" for text, n in counts.items()]
+    return lines

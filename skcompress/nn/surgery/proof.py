@@ -1,0 +1,379 @@
+r"""The proof that units were removed rightly, made for every removal.
+
+Let a unit be *unread*: the columns that read it are zero. A net in which some units are unread
+computes the same whether they are there or not. So two nets are run on the same rows,
+
+- the dense one, its size unchanged, with the columns of the removed units set to zero,
+- the pruned one,
+
+and their outputs have to agree: in double precision within 1e-9 of the output's scale. (Nets
+that insist on single precision are compared within 5e-5.) If a row is left in that should be
+gone, a column map is off by one, a norm layer keeps another channel's statistics or takes
+statistics over units, or an operation was misunderstood, either the shapes do not fit or the
+outputs differ.
+
+Trained weights may hide a mistake: between weights that are zero nothing can be told apart. So
+the proof is made twice, with the weights as they are and with random ones in their place. It also
+demands that gradients reach the same parameters as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from ..graph.groups import Graph
+from ..graph.tracer import Inputs
+from ..modules.copying import copy_module, plain_copy
+from ..modules.precision import call_in, module_in
+from .shrinking import masked, shrink
+
+__all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
+
+
+class ProofError(ValueError):
+    """A pruned net does not compute what it should; the net it was made from is untouched."""
+
+
+def prove(
+    module: nn.Module, graph: Graph, removed: Sequence[int], calls: Sequence[Inputs]
+) -> nn.Module:
+    """Remove units, and prove that the result is the net without them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    graph : Graph
+        Of this module.
+    removed : sequence of int
+        Numbers of units.
+    calls : sequence of (args, kwargs)
+        Real inputs, of several batch sizes.
+
+    Returns
+    -------
+    torch.nn.Module
+        The pruned net.
+
+    Raises
+    ------
+    ProofError
+        If it is wrong, or does not run.
+
+    Examples
+    --------
+    >>> from skcompress.nn.graph import trace
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> calls = [((torch.randn(n, 4),), {}) for n in (1, 5)]
+    >>> graph = trace(net, calls)
+    >>> prove(net, graph, graph.groups[0].units[:2], calls)[0]
+    Linear(in_features=4, out_features=1, bias=True)
+    """
+    _compare(module, graph, removed, calls)
+    scrambled = _scrambled(module)
+    if _is_finite(scrambled, calls):
+        _compare(scrambled, graph, removed, calls)
+    pruned = shrink(module, graph.kept(removed))
+    _check_gradients(module, pruned, calls[-1])
+    return pruned
+
+
+def provable(
+    module: nn.Module,
+    graph: Graph,
+    calls: Sequence[Inputs],
+    removed: Collection[int] | None = None,
+) -> Graph:
+    """Try to remove some units of every group; protect the groups where that is no net any more.
+
+    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows. Units of
+    all groups are removed, and the result is held to the proof.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    graph : Graph
+        Of this module.
+    calls : sequence of (args, kwargs)
+        Real inputs, of several batch sizes.
+    removed : collection of int, optional
+        Which units to remove. By default about half of each group, drawn at random, and not as
+        many of each.
+
+    Examples
+    --------
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 8), nn.Linear(8, 2)
+    ...
+    ...     def forward(self, x):
+    ...         return self.c(self.b(self.a(x)).view(-1, 8))
+    >>> from skcompress.nn.graph import trace
+    >>> net, calls = Net(), [((torch.randn(n, 4),), {}) for n in (1, 5)]
+    >>> provable(net, trace(net, calls), calls)
+    Graph(1 group, 6 units)
+      a.weight: 6 units, followed by a.bias, read by b.weight
+      c.weight: 2 units stay: it is an output of the net
+      b.weight: 8 units stay: without some of them the net fails (RuntimeError: shape '[-1, 8]' ...
+    """
+    draw = torch.Generator().manual_seed(0)
+    samples = [
+        _sample(group.units, n, draw)
+        if removed is None
+        else [unit for unit in group.units if unit in removed]
+        for n, group in enumerate(graph.groups)
+    ]
+    failed = admit(
+        range(len(graph.groups)),
+        lambda numbers: prove(module, graph, [u for n in numbers for u in samples[n]], calls),
+    )
+    return graph.protecting(
+        {n: f"without some of them the net fails ({why})" for n, why in failed.items()}
+    )
+
+
+def admit(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
+    """Find the items that cannot go together with those before them; return why.
+
+    Parameters
+    ----------
+    items : iterable
+        Most of them fit: few checks are made then.
+    check : callable
+        Gets a list of items; raises ProofError if they do not go together.
+
+    Examples
+    --------
+    >>> def check(numbers):
+    ...     if 3 in numbers:
+    ...         raise ProofError("there is a three")
+    >>> admit([1, 2, 3, 4], check)
+    {3: 'there is a three'}
+    """
+    admitted: list[Item] = []
+    failed: dict[Item, str] = {}
+
+    def try_all(items: list[Item]) -> None:
+        try:
+            check([*admitted, *items])
+        except ProofError as error:
+            if len(items) == 1:
+                failed[items[0]] = str(error)
+                return
+            half = len(items) // 2
+            try_all(items[:half])
+            try_all(items[half:])
+        else:
+            admitted.extend(items)
+
+    if items := list(items):
+        try_all(items)
+    return failed
+
+
+def prove_same(
+    module: nn.Module,
+    change: Callable[[nn.Module], nn.Module],
+    calls: Sequence[Inputs],
+    *,
+    in_double: bool = True,
+) -> None:
+    """Prove that a change of a module is none of what it computes.
+
+    In double precision within 1e-9 of the output's scale, and as the module is within 1e-5, of
+    the output's scale if that is more than 1.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    change : callable
+        Gets a module and returns the changed one. It may modify what it gets.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+    in_double : bool
+        Whether to compare in double precision at all. Not where the change holds numbers that
+        were rounded.
+
+    Raises
+    ------
+    ProofError
+        If the outputs differ, or the changed module does not run.
+
+    Examples
+    --------
+    >>> prove_same(nn.Linear(2, 1), lambda layer: layer, [((torch.ones(1, 2),), {})])
+    """
+    for dtype, tolerance, floor in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
+        dense = copy_module(module)
+        if dtype == torch.float64:
+            if not in_double:
+                continue
+            dense = module_in(dtype, dense)  # before codes are decoded: that would round
+        try:
+            expected = [_outputs(dense, call, dtype) for call in calls]
+        except Exception:
+            if dtype == torch.float32:
+                raise
+            continue
+        try:
+            changed = change(copy_module(dense))
+            got = [_outputs(changed, call, dtype) for call in calls]
+        except Exception as error:
+            raise ProofError(f"{type(error).__name__}: {error}") from error
+        for one, other in zip(got, expected, strict=True):
+            _check_same(one, other, tolerance, floor)
+
+
+def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[int]:
+    """Draw a quarter to three quarters of some units, of one group not as many as of the next.
+
+    Widths that have to be equal for another reason than the trace has seen are found that way.
+    """
+    low, high = max(1, len(units) // 4), max(1, 3 * len(units) // 4)
+    count = low + number % (high - low + 1)
+    return [units[i] for i in torch.randperm(len(units), generator=draw)[:count]]
+
+
+def _compare(
+    module: nn.Module, graph: Graph, removed: Sequence[int], calls: Sequence[Inputs]
+) -> None:
+    kept = graph.kept(removed)
+    for dtype in (torch.float64, torch.float32):
+        dense = module_in(dtype, copy_module(module))  # before codes are decoded: that would round
+        reference = masked(dense, graph, removed)
+        try:
+            expected = [_outputs(reference, call, dtype) for call in calls]
+        except Exception as error:
+            if dtype == torch.float64:
+                continue
+            raise ProofError(
+                f"the net itself runs in neither double nor single precision: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        _check_finite(expected)
+        try:
+            pruned = shrink(dense, kept)
+            got = [_outputs(pruned, call, dtype) for call in calls]
+        except Exception as error:
+            raise ProofError(f"{type(error).__name__}: {error}") from error
+        for one, other in zip(got, expected, strict=True):
+            _check_same(one, other, _TOLERANCE[dtype])
+        return
+
+
+def _check_finite(expected: Any) -> None:
+    """Raise if there is no number among the outputs: between nan nothing can be told apart."""
+    leaves = [t for t in tree_flatten(expected)[0] if isinstance(t, Tensor) and t.numel()]
+    if leaves and not any(bool(t.isfinite().any()) for t in leaves):
+        raise ProofError("all outputs of the net itself are infinite or nan")
+
+
+def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
+    """Run a module in evaluation mode; chance is the same each time."""
+    args, kwargs = call_in(dtype, call)
+    module.eval()
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return module(*args, **kwargs)
+
+
+def _check_same(got: Any, expected: Any, tolerance: float, floor: float = 0.0) -> None:
+    got_leaves, got_spec = tree_flatten(got)
+    leaves, spec = tree_flatten(expected)
+    if got_spec != spec:
+        raise ProofError(f"it returns {got_spec}, not {spec}")
+    for one, other in zip(got_leaves, leaves, strict=True):
+        if not isinstance(other, Tensor):
+            if one != other:
+                raise ProofError(f"it returns {one!r}, not {other!r}")
+            continue
+        if one.shape != other.shape:
+            raise ProofError(
+                f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}"
+            )
+        a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (one, other))
+        a, b = a.double(), b.double()
+        finite = b.isfinite()
+        if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
+            raise ProofError("other outputs are infinite or nan")
+        a, b = a[finite], b[finite]
+        if a.numel() == 0:
+            continue
+        error, scale = float((a - b).abs().max()), float(b.abs().max())
+        if not error <= tolerance * max(scale, floor):
+            raise ProofError(f"its outputs are off by {error:.2g}, at a scale of {scale:.2g}")
+
+
+def _scrambled(module: nn.Module) -> nn.Module:
+    """Return a copy with random weights of a size that keeps activations in range."""
+    copied = plain_copy(module)
+    draw = torch.Generator().manual_seed(0)
+
+    def randomize(tensor: Tensor, low: float, high: float) -> None:
+        values = torch.rand(tensor.shape, generator=draw) * (high - low) + low
+        tensor.copy_(values.to(tensor))
+
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            is_number = parameter.is_floating_point() or parameter.is_complex()
+            if is_number and parameter.numel():
+                own = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+                if parameter.dim() > 1:
+                    limit = (3 * len(parameter) / parameter.numel()) ** 0.5
+                    randomize(own, -limit, limit)
+                else:
+                    randomize(own, 0.2, 1.0)
+        for layer in copied.modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
+                randomize(layer.running_var, 0.5, 1.5)
+                if layer.running_mean is not None:
+                    randomize(layer.running_mean, -0.5, 0.5)
+    return copied
+
+
+def _is_finite(module: nn.Module, calls: Sequence[Inputs]) -> bool:
+    """Whether a module with random weights can be compared at all."""
+    try:
+        leaves = tree_flatten(_outputs(copy_module(module), calls[-1], torch.float32))[0]
+    except Exception:
+        return False
+    return all(bool(t.isfinite().all()) for t in leaves if isinstance(t, Tensor))
+
+
+def _check_gradients(module: nn.Module, pruned: nn.Module, call: Inputs) -> None:
+    """Raise if gradients do not reach the parameters that they reach in the dense net."""
+    for training in (False, True):
+        dense = _trained_by(copy_module(module).train(training), call)
+        if isinstance(dense, Exception):
+            continue  # the net itself has no gradients
+        reached = _trained_by(copy_module(pruned).train(training), call)
+        if isinstance(reached, Exception):
+            raise ProofError(f"it does not train: {type(reached).__name__}: {reached}")
+        if reached != dense:
+            raise ProofError(f"gradients reach {reached!r:.200}, not {dense!r:.200}")
+
+
+def _trained_by(module: nn.Module, call: Inputs) -> set[str] | Exception:
+    args, kwargs = call
+    try:
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            leaves = tree_flatten(module(*args, **kwargs))[0]
+            ends = [t for t in leaves if isinstance(t, Tensor) and t.requires_grad]
+            torch.stack([t.sum() for t in ends]).sum().backward()
+    except Exception as error:
+        return error
+    return {name for name, p in module.named_parameters() if p.grad is not None}

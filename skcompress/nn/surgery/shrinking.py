@@ -1,0 +1,317 @@
+"""Remove units from a module for good, and record how, so that it can be done again.
+
+A cut is described by what stays: for each parameter and buffer the kept indices of each axis
+(`Kept`, plain lists that any format can store). `shrink` carries it out on a copy; sizes that
+layers write down (``out_features``, ``num_heads``, …) are set to what the tensors then have.
+Whether the cut was right is proven in `skcompress.nn.proof`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..codes.coded_layers import PackedWeight, is_coded, packed_weights
+from ..codes.quantization import Codes
+from ..graph import Graph, Kept
+from ..modules.attention import prune_attention_
+from ..modules.copying import copy_module, plain_copy
+from ..modules.sizes import note_uncut_, sizes, uncut_sizes
+
+__all__ = ["cut_to", "masked", "shapes_of", "shrink", "uncut_shapes"]
+
+_Cut = Sequence[Sequence[int] | None]
+
+
+def shrink(module: nn.Module, kept: Kept) -> nn.Module:
+    """Return a copy of a module in which only some indices of its tensors are left.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified. Of the structure that the cut was made for; layers may be stored as codes.
+    kept : dict of str to list
+        See `Graph.kept`: for each parameter and buffer, for each axis the kept indices or None.
+
+    Returns
+    -------
+    torch.nn.Module
+        Whatever was shared is shared. Nothing is proven yet.
+
+    Raises
+    ------
+    ValueError
+        If the module has no such tensor, or not of that size.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> shrink(net, {"0.weight": [[0, 2]], "0.bias": [[0, 2]], "2.weight": [None, [0, 2]]})
+    Sequential(
+      (0): Linear(in_features=4, out_features=2, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=2, out_features=2, bias=True)
+    )
+    """
+    copied = copy_module(module)
+    made: dict[int, Any] = {}
+    touched: dict[int, tuple[nn.Module, dict[str, torch.Size]]] = {}
+    for name, cut in kept.items():
+        layer, attr = _find(copied, name)
+        for owner, own_attr in _places(copied, layer, attr):
+            before = touched.setdefault(id(owner), (owner, sizes(owner)))[1]
+            _check(name, before[own_attr], cut)
+            _replace(owner, own_attr, cut, made)
+    for layer, before in touched.values():
+        _resize(layer, before)
+        note_uncut_(layer, before)
+    return copied
+
+
+def masked(module: nn.Module, graph: Graph, removed: Sequence[int]) -> nn.Module:
+    """Return a copy of a module, of unchanged size, in which nothing reads some units any more.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified. Layers stored as codes are plain in the copy.
+    graph : Graph
+        Of the module.
+    removed : sequence of int
+        Numbers of units.
+    """
+    copied = plain_copy(module)
+    for (name, axis), indices in graph.columns(removed):
+        layer, attr = _find(copied, name)
+        with torch.no_grad():
+            getattr(layer, attr).index_fill_(axis, torch.tensor(indices), 0.0)
+    return copied
+
+
+def shapes_of(module: nn.Module) -> dict[str, list[int]]:
+    """Return the shapes of all parameters and buffers of a module, stored as codes or not.
+
+    Examples
+    --------
+    >>> shapes_of(nn.Sequential(nn.Linear(3, 2)))
+    {'0.weight': [2, 3], '0.bias': [2]}
+    """
+    return {
+        f"{path}.{name}" if path else name: list(shape)
+        for path, layer in module.named_modules()
+        if not isinstance(layer, PackedWeight)
+        for name, shape in sizes(layer).items()
+    }
+
+
+def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
+    """Return, for each tensor that `shrink` has made smaller, the shape it had before.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> cut = {"0.weight": [[0, 2]], "0.bias": [[0, 2]], "2.weight": [None, [0, 2]]}
+    >>> uncut_shapes(shrink(net, cut))
+    {'0.weight': [3, 4], '0.bias': [3], '2.weight': [2, 3]}
+    """
+    return {
+        f"{path}.{name}" if path else name: list(shape)
+        for path, layer in module.named_modules()
+        for name, shape in uncut_sizes(layer).items()
+    }
+
+
+def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
+    """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
+
+    Which indices were kept does not matter when all values are loaded afterwards: the first ones
+    stand for them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        As its definition makes it.
+    shapes : mapping of str to sequence of int
+        What `shapes_of` returned for the pruned module.
+
+    Examples
+    --------
+    >>> cut_to(nn.Sequential(nn.Linear(3, 2)), {"0.weight": [2, 1], "0.bias": [2]})
+    {'0.weight': [None, [0]]}
+    """
+    kept: Kept = {}
+    for name, now in shapes_of(module).items():
+        then = shapes.get(name, now)
+        if list(then) == now:
+            continue
+        if len(then) != len(now) or any(not 0 < a <= b for a, b in zip(then, now, strict=True)):
+            what = "larger" if all(a > 0 for a in then) else "empty"
+            raise ValueError(
+                f"The tensor {name!r} has the shape {now} in this net, but {list(then)} was "
+                f"recorded, which is {what}. Use it on a net of the structure it was made for."
+            )
+        axes = zip(then, now, strict=True)
+        kept[name] = [None if a == b else list(range(a)) for a, b in axes]
+    return kept
+
+
+def _find(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, attr = name.rpartition(".")
+    try:
+        layer = root.get_submodule(path)
+    except AttributeError:
+        layer = None
+    if layer is None or attr not in sizes(layer):
+        raise ValueError(
+            f"The cut names the tensor {name!r}, which this net does not have. Use it on a net "
+            "of the structure it was made for."
+        )
+    return layer, attr
+
+
+def _places(root: nn.Module, layer: nn.Module, attr: str) -> list[tuple[nn.Module, str]]:
+    """Return everywhere a tensor is used; tied ones are named once in a cut."""
+    stored = _stored(layer)[attr]
+    return [
+        (owner, own_attr)
+        for owner in root.modules()
+        for own_attr, tensor in _stored(owner).items()
+        if tensor is stored
+    ]
+
+
+def _stored(layer: nn.Module) -> dict[str, Any]:
+    return {**layer._parameters, **layer._buffers, **packed_weights(layer)}
+
+
+def _check(name: str, shape: torch.Size, cut: _Cut) -> None:
+    too_long = len(cut) > len(shape)
+    if too_long or any(k is not None and max(k) >= n for k, n in zip(cut, shape, strict=False)):
+        raise ValueError(
+            f"The cut keeps {[k and len(k) for k in cut]!r} of the axes of {name!r}, which has "
+            f"the shape {tuple(shape)} in this net. Use it on a net of the structure it was made "
+            "for."
+        )
+
+
+def _replace(layer: nn.Module, attr: str, cut: _Cut, made: dict[int, Any]) -> None:
+    packed = packed_weights(layer).get(attr)
+    if packed is not None:
+        if id(packed) not in made:
+            made[id(packed)] = (packed, _cut_codes(packed, cut))
+        layer._modules[_name_of(layer, packed)] = made[id(packed)][1]
+        return
+    table = layer._parameters if attr in layer._parameters else layer._buffers
+    tensor = cast(Tensor, table[attr])
+    if id(tensor) not in made:
+        made[id(tensor)] = (tensor, _cut_tensor(tensor, cut))  # the old one is kept: ids are reused
+    table[attr] = made[id(tensor)][1]
+
+
+def _name_of(layer: nn.Module, part: nn.Module) -> str:
+    return next(name for name, own in layer._modules.items() if own is part)
+
+
+def _cut_tensor(tensor: Tensor, cut: _Cut) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        values = tensor.detach()
+        for axis, indices in enumerate(cut):
+            if indices is not None:
+                values = values.index_select(axis, torch.tensor(indices, device=tensor.device))
+        values = values.clone()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, requires_grad=tensor.requires_grad)
+    return values
+
+
+def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
+    """Slice codes exactly; the scales of kept channels stay as they are."""
+    codes = packed.codes()
+    per_channel: Tensor | None = None
+    if codes.axis is not None:
+        n = packed.shape[codes.axis]
+        per_channel = torch.arange(n * codes.groups).view(codes.groups, n)
+        along = cut[codes.axis] if codes.axis < len(cut) else None
+        if codes.groups > 1 and cut[0] is not None:
+            block = packed.shape[0] // codes.groups
+            per_channel = per_channel[sorted({i // block for i in cut[0]})]
+        if along is not None:
+            per_channel = per_channel[:, along]
+    groups = 1 if per_channel is None else len(per_channel)
+    channels = slice(None) if per_channel is None else per_channel.reshape(-1)
+    points = codes.zero_point
+    sliced = Codes(
+        values=_cut_tensor(codes.values, cut),
+        scale=codes.scale[channels],
+        zero_point=None if points is None else points[channels],
+        bits=codes.bits,
+        scheme=codes.scheme,
+        axis=codes.axis,
+        groups=groups if codes.axis is not None else codes.groups,
+    )
+    trained = all(gain.requires_grad for gain in packed.parameters())
+    return PackedWeight(sliced, trained).train(packed.training)
+
+
+# --- what layers write down about their sizes ----------------------------------------------------
+
+
+def _resize(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
+    """Set the sizes that a layer keeps as attributes to those of its tensors."""
+    now = sizes(layer)
+    weight, old = now.get("weight"), before.get("weight")
+    if isinstance(layer, nn.Linear) and weight is not None:
+        layer.out_features, layer.in_features = weight
+    elif isinstance(layer, nn.Bilinear) and weight is not None:
+        layer.out_features, layer.in1_features, layer.in2_features = weight
+    elif isinstance(layer, nn.modules.conv._ConvNd) and weight is not None and old is not None:
+        _resize_convolution(layer, weight, old)
+    elif isinstance(layer, nn.modules.batchnorm._NormBase):
+        layer.num_features = _length(now, layer.num_features)
+    elif isinstance(layer, nn.GroupNorm) and weight is not None:
+        layer.num_groups = layer.num_groups * weight[0] // layer.num_channels
+        layer.num_channels = weight[0]
+    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag) and weight is not None:
+        layer.num_embeddings, layer.embedding_dim = weight
+    elif isinstance(layer, nn.PReLU) and weight is not None:
+        layer.num_parameters = weight[0]
+    elif isinstance(layer, nn.MultiheadAttention):
+        if "in_proj_weight" in now:
+            n_rows, n_columns = now["in_proj_weight"]
+            prune_attention_(layer, n_rows // 3, n_columns)
+        else:
+            prune_attention_(layer, *now["q_proj_weight"])
+    elif isinstance(layer, nn.RNNBase):
+        _resize_recurrent(layer, now)
+    elif isinstance(layer, nn.RNNCellBase):
+        layer.input_size, layer.hidden_size = now["weight_ih"][1], now["weight_hh"][1]
+
+
+def _length(now: Mapping[str, torch.Size], default: int) -> int:
+    names = [name for name in ("weight", "running_mean") if name in now]
+    return now[names[0]][0] if names else default
+
+
+def _resize_convolution(
+    layer: nn.modules.conv._ConvNd, weight: torch.Size, old: torch.Size
+) -> None:
+    first, second = weight[:2]
+    if layer.groups > 1:  # groups go as wholes
+        layer.groups = layer.groups * first // old[0]
+    if layer.transposed:
+        layer.in_channels, layer.out_channels = first, second * layer.groups
+    else:
+        layer.in_channels, layer.out_channels = second * layer.groups, first
+
+
+def _resize_recurrent(layer: nn.RNNBase, now: Mapping[str, torch.Size]) -> None:
+    gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
+    layer.input_size = now["weight_ih_l0"][1]
+    layer.hidden_size = now["weight_hh_l0"][0] // gates
+    if layer.proj_size:
+        layer.proj_size = now["weight_hr_l0"][0]
+    if not is_coded(layer):
+        layer._init_flat_weights()
