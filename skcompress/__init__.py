@@ -24,7 +24,7 @@ Rules to choose by : :mod:`skcompress.model_selection`
 Plots : :mod:`skcompress.display`
 Files : :mod:`skcompress.io`
 Kept trainings : :mod:`skcompress.cache`
-A step of your own : :mod:`skcompress.base`
+A step of your own : :mod:`skcompress.base`, :mod:`skcompress.testing`
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ __all__ += [
     "metrics",
     "model_selection",
     "steps",
+    "testing",
 ]
 
 

@@ -2,10 +2,11 @@
 
 A step is a scikit-learn transformer whose *sample* is a fitted skorch net: `fit` makes a plan,
 `transform` applies it to a copy. A new step derives from :class:`BaseCompressor` and writes
-``_plan`` and ``_apply``.
+``_plan``, which returns a :class:`Plan`, and ``_apply``.
 """
 
 from .base_compressor import BaseCompressor
+from .plan import Plan
 from .training_data import TrainingData
 
-__all__ = ["BaseCompressor", "TrainingData"]
+__all__ = ["BaseCompressor", "Plan", "TrainingData"]

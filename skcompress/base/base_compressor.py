@@ -6,13 +6,14 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from .._caching.fingerprint import fingerprint, seed_from
+from .._caching.fingerprint import Unfingerprintable, fingerprint, seed_from
 from .._nets import (
     check_net,
     check_trainable,
@@ -22,11 +23,12 @@ from .._nets import (
     module_root,
     net_digest,
     net_state_digest,
+    seeded,
     training_threads,
 )
-from ..nn.modules.weights import resolve_ignored
-from ._plans import TrainedPlan
+from ..nn.modules.weights import Weight, find_weights, resolve_ignored
 from ._report import Reporting, compare, first_row, net_facts
+from ._trained_plan import TrainedPlan
 from .training_data import TrainingData, check_data
 
 
@@ -38,8 +40,9 @@ class BaseCompressor(
     A subclass stores its parameters in `__init__`, lists what is valid in
     ``_parameter_constraints`` (scikit-learn's), and writes
 
-    - ``_plan(net, data)``: decide what to change and return it as a small,
-      printable object; `data` is a :class:`TrainingData` or None;
+    - ``_plan(net, data, rng)``: decide what to change and return it as a
+      :class:`Plan`; `data` is a :class:`TrainingData` or None, `rng` a numpy
+      Generator to draw from;
     - ``_apply(net, plan)``: change `net`, a private copy, and return it;
     - optionally ``_more_facts(net)``: what its report has besides, of the changed net;
     - optionally ``_needs_data``: whether `_plan` must have rows;
@@ -66,9 +69,10 @@ class BaseCompressor(
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     _makes_codes: ClassVar[bool] = False
     _takes_codes: ClassVar[bool] = True
+    _fit_seed: int
 
     @abstractmethod
-    def _plan(self, net: NeuralNet, data: Any) -> Any:
+    def _plan(self, net: NeuralNet, data: Any, rng: np.random.Generator) -> Any:
         """Decide what to change. `data` is None unless given; `net` must not change."""
 
     @abstractmethod
@@ -137,15 +141,19 @@ class BaseCompressor(
         """
         check_is_fitted(self, "plan_")
         check_net(net, type(self).__name__)
-        return self._apply(copy_net(net), self.plan_)
+        return self._apply_seeded(net)
 
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
         check_net(net, type(self).__name__)
         self._check(net, has_data=check_data(data, type(self).__name__))
         context = self._init_callback_context(max_subtasks=self._n_epochs)
         context.call_on_fit_task_begin(estimator=self)
-        self.plan_ = self._plan(net, data)
-        result = self._apply(copy_net(net), self.plan_)
+        self._fit_seed = self._draw_seed(data)
+        # Whatever a step draws, from `rng` or from the global generators, depends on its seed
+        # alone: neither on the caller nor on the steps before it.
+        with seeded(self._fit_seed, net.device):
+            self.plan_ = self._plan(net, data, np.random.default_rng(self._fit_seed))
+        result = self._apply_seeded(net)
         self._start_report(net, result, data)
         context.call_on_fit_task_end(estimator=self)
         return result
@@ -188,16 +196,35 @@ class BaseCompressor(
             if hasattr(self, "ignored_layers"):
                 resolve_ignored(module_root(net), self.ignored_layers)
 
-    def _seed(self, data: TrainingData) -> int:
-        """Seed of what this step draws: its own, or derived from the estimator's seed.
+    def _apply_seeded(self, net: NeuralNet) -> NeuralNet:
+        # Not the seed of the plan, so that both do not draw the same numbers.
+        with seeded(seed_from(self._fit_seed, "apply"), net.device):
+            return self._apply(copy_net(net), self.plan_)
 
-        Never from RNG state that another step has left: a step read from the
-        cache draws nothing and must not shift the draws of the next one.
+    def _draw_seed(self, data: TrainingData | None) -> int:
+        """Return the seed of all that this fit draws.
+
+        It is drawn from `random_state` where that is set, else derived from the seed of
+        the estimator and the step's parameters. A step read from the cache draws nothing,
+        so no seed may depend on what an earlier step has drawn. Alone, a step draws its
+        seed from numpy's global generator if a `random_state` of it, or of a step inside
+        it, is None, and draws the same numbers at each fit if it has none.
         """
-        own = getattr(self, "random_state", None)
-        if own is None and data._fold.seed is not None:
-            return seed_from(data._fold.seed, type(self).__qualname__, self.get_params())
+        own, params = getattr(self, "random_state", None), self.get_params()
+        if own is None and data is not None and data._fold.seed is not None:
+            name = type(self).__qualname__
+            try:
+                return seed_from(data._fold.seed, name, params)
+            except Unfingerprintable:
+                return seed_from(data._fold.seed, name)
+        states = [v for k, v in params.items() if k.rpartition("__")[2] == "random_state"]
+        if own is None and not any(state is None for state in states):
+            return 0
         return int(check_random_state(own).randint(2**31 - 1))
+
+    def _weights(self, net: NeuralNet) -> list[Weight]:
+        """Return the weights of a net that this step may change, without `ignored_layers`."""
+        return find_weights(module_root(net), getattr(self, "ignored_layers", ()))
 
     def _train_once(
         self, net: NeuralNet, data: TrainingData, seed: int | None, train: Callable[[], NeuralNet]

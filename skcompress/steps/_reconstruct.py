@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .._caching.store import Record
 from .._nets import copy_net, module_root, n_rows, predict_raw, seeded, some_rows, take_rows
 from ..base import TrainingData
-from ..base._plans import TrainedPlan
+from ..base._trained_plan import TrainedPlan
 from ..nn.codes.quantization import Grid
 from ..nn.reconstruction.constraints import Constraint
 from ..nn.reconstruction.layer_samples import Places, can_reconstruct, n_inputs, n_places
@@ -102,15 +102,14 @@ class SolvedPlan(TrainedPlan):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "plan": self.plan, "reconstruction": self.reconstruction}
 
-    def __repr__(self) -> str:
-        lines = describe(self.reconstruction)
-        return "\n".join([super().__repr__(), repr(self.plan), *lines])
+    def _lines(self) -> list[str]:
+        return [*repr(self.plan).split("\n"), *describe(self.reconstruction)]
 
 
 def describe(errors: Errors) -> list[str]:
     """Return a line for each layer that got new weights."""
     return [
-        f"  {name}: new weights; {before:.3g} of the variance missed before, {after:.3g} now"
+        f"{name}: new weights; {before:.3g} of the variance missed before, {after:.3g} now"
         for name, (before, after) in errors.items()
     ]
 

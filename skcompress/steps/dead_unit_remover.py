@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from skorch import NeuralNet
 
 from .._nets import (
@@ -17,7 +18,7 @@ from .._nets import (
     seeded,
     with_layer_name,
 )
-from ..base import BaseCompressor, TrainingData
+from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.modules.copying import copy_module
 from ..nn.surgery.dead_units import Removal, fold_norms, foldable_norms, remove, remove_dead
 from ..nn.surgery.proof import prove_same
@@ -25,7 +26,7 @@ from ..nn.surgery.proof import prove_same
 __all__ = ["DeadUnitRemover"]
 
 
-class DeadUnitPlan:
+class DeadUnitPlan(Plan):
     """What goes, what stays and why. Which units are dead is a matter of the weights of one net.
 
     Parameters
@@ -82,12 +83,14 @@ class DeadUnitPlan:
             module = remove(module, removal)
         return module
 
-    def __repr__(self) -> str:
+    def _summary(self) -> str:
         n, n_norms = sum(self.removed.values()), len(self.folded)
-        head = f"DeadUnitPlan({n} units go, {n_norms} norm layers are folded)"
-        lines = [f"  {norm}: folded into {layer}" for norm, layer in self.folded.items()]
-        lines += [f"  {layer}: {own} dead units go" for layer, own in self.removed.items()]
-        return "\n".join([head, *lines, *(f"  {line}" for line in self.protected)])
+        return f"{n} units go, {n_norms} norm layers are folded"
+
+    def _lines(self) -> list[str]:
+        lines = [f"{norm}: folded into {layer}" for norm, layer in self.folded.items()]
+        lines += [f"{layer}: {own} dead units go" for layer, own in self.removed.items()]
+        return [*lines, *self.protected]
 
 
 class DeadUnitRemover(BaseCompressor):
@@ -175,7 +178,7 @@ class DeadUnitRemover(BaseCompressor):
     def _needs_data(self) -> bool:
         return True
 
-    def _plan(self, net: NeuralNet, data: TrainingData) -> DeadUnitPlan:
+    def _plan(self, net: NeuralNet, data: TrainingData, rng: np.random.Generator) -> DeadUnitPlan:
         check_unshared(net, type(self).__name__)
         module = copy_module(module_root(net)["module"]).cpu()
         calls = inputs_of(net, data.X, type(self).__name__)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 
 from .._nets import Teacher, check_teachable, copy_net, train
 from ..base import BaseCompressor, TrainingData
-from ..base._plans import TrainedPlan
+from ..base._trained_plan import TrainedPlan
 from ..base._training import epoch_tick
 
 __all__ = ["FineTuner"]
@@ -106,7 +107,7 @@ class FineTuner(BaseCompressor):
         if net is not None and self.alpha > 0:
             check_teachable(net, type(self).__name__)
 
-    def _plan(self, net: NeuralNet, data: TrainingData) -> TrainedPlan:
+    def _plan(self, net: NeuralNet, data: TrainingData, rng: np.random.Generator) -> TrainedPlan:
         teacher = None
         if self.alpha > 0:
             if data.dense_net is None:
@@ -115,13 +116,12 @@ class FineTuner(BaseCompressor):
                     f"TrainingData(X, y, dense_net=net). Got alpha={self.alpha!r} and no dense net."
                 )
             teacher = Teacher(copy_net(data.dense_net), self.alpha, self.temperature)
-        seed = self._seed(data)
-        return self._train_once(net, data, seed, self._trainer(net, data, seed, teacher))
+        return self._train_once(net, data, self._fit_seed, self._trainer(net, data, teacher))
 
     def _trainer(
-        self, net: NeuralNet, data: TrainingData, seed: int, teacher: Teacher | None
+        self, net: NeuralNet, data: TrainingData, teacher: Teacher | None
     ) -> Callable[[], NeuralNet]:
-        split_seed = data._fold.split_seed
+        seed, split_seed = self._fit_seed, data._fold.split_seed
 
         def trainer() -> NeuralNet:
             if self.max_epochs == 0:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import check_unshared, inputs_of, module_root, replace_modules, seeded
-from ..base import BaseCompressor, TrainingData
+from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import is_coded
 from ..nn.modules.copying import copy_module
 from ..nn.modules.low_rank import (
@@ -31,7 +32,7 @@ from ..nn.surgery.proof import admit, prove_same
 __all__ = ["LowRankFactorizer"]
 
 
-class LowRankPlan:
+class LowRankPlan(Plan):
     """The rank that each layer gets, and why other layers are left alone.
 
     Parameters
@@ -54,10 +55,11 @@ class LowRankPlan:
         self.ranks = dict(ranks)
         self.left = dict(left)
 
-    def __repr__(self) -> str:
-        lines = [f"  {name}: {self._fate(name)}" for name in self.shapes]
-        n = len(self.ranks)
-        return "\n".join([f"LowRankPlan({n} of {len(self.shapes)} layers become two)", *lines])
+    def _summary(self) -> str:
+        return f"{len(self.ranks)} of {len(self.shapes)} layers become two"
+
+    def _lines(self) -> list[str]:
+        return [f"{name}: {self._fate(name)}" for name in self.shapes]
 
     def _fate(self, name: str) -> str:
         if name in self.left:
@@ -183,7 +185,9 @@ class LowRankFactorizer(BaseCompressor):
     def _more_facts(self, net: NeuralNet) -> dict[str, Any]:
         return {"ranks": dict(self.plan_.ranks)}
 
-    def _plan(self, net: NeuralNet, data: TrainingData | None) -> LowRankPlan:
+    def _plan(
+        self, net: NeuralNet, data: TrainingData | None, rng: np.random.Generator
+    ) -> LowRankPlan:
         root = module_root(net)
         ignored = resolve_ignored(root, self.ignored_layers)
         shapes, ranks, left = {}, {}, {}
@@ -191,8 +195,7 @@ class LowRankFactorizer(BaseCompressor):
             shapes[name] = tuple(weight.shape)
             why = "ignored" if name in ignored else _why_not(root, layer, name)
             if why is None:
-                with seeded(0):  # on one thread, so that ranks do not depend on their number
-                    rank = self._rank(layer)
+                rank = self._rank(layer)
                 if is_smaller(weight.values(), rank):
                     ranks[name] = rank
                     continue
@@ -227,9 +230,8 @@ class LowRankFactorizer(BaseCompressor):
                 f"LowRankFactorizer was fitted on a net with the layers {plan.shapes!r:.200}, but "
                 f"this net has {shapes!r:.200}. Fit it on this net, or on one of its structure."
             )
-        with seeded(0):
-            for name, rank in plan.ranks.items():
-                factorize_(root.get_submodule(name), rank)
+        for name, rank in plan.ranks.items():
+            factorize_(root.get_submodule(name), rank)
         return replace_modules(net, dict(root.items()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,10 +17,10 @@ from torch import Tensor
 from .._caching.fingerprint import seed_from
 from .._caching.store import Store
 from .._nets import copy_net, module_root, net_digest
-from ..base import BaseCompressor, TrainingData
-from ..base._plans import TrainedPlan
+from ..base import BaseCompressor, Plan, TrainingData
+from ..base._trained_plan import TrainedPlan
 from ..base._training import check_gradual
-from ..nn.modules.weights import find_weights, same_weights
+from ..nn.modules.weights import same_weights
 from ..nn.reconstruction.constraints import Zeros
 from ..nn.scores.weight_importance import cubic_schedule, magnitude_masks
 from ._reconstruct import Aim, Errors, SolvedPlan, reconstruct_
@@ -27,7 +28,7 @@ from ._reconstruct import Aim, Errors, SolvedPlan, reconstruct_
 __all__ = ["MagnitudePruner"]
 
 
-class PruningPlan:
+class PruningPlan(Plan):
     """Which weights become zero: one bit per weight, so that a pickled plan is small.
 
     Parameters
@@ -44,7 +45,7 @@ class PruningPlan:
     def zeros(self, name: str) -> Tensor:
         """Return which numbers of the weight `name` become zero."""
         shape = self.shapes[name]
-        bits = np.unpackbits(self._bits[name], count=int(np.prod(shape)))
+        bits = np.unpackbits(self._bits[name], count=math.prod(shape))
         return torch.from_numpy(bits.astype(bool)).reshape(shape)
 
     def apply(self, net: NeuralNet) -> NeuralNet:
@@ -54,11 +55,14 @@ class PruningPlan:
             weights[name].zero_(self.zeros(name))
         return net
 
-    def __repr__(self) -> str:
-        sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
-        total = f"{sum(self.n_zeros.values())} of {sum(sizes.values())}"
-        lines = [f"  {name}: {n} of {sizes[name]}" for name, n in self.n_zeros.items()]
-        return "\n".join([f"PruningPlan({total} weights become zero)", *lines])
+    def _summary(self) -> str:
+        n_weights = sum(map(math.prod, self.shapes.values()))
+        return f"{sum(self.n_zeros.values())} of {n_weights} weights become zero"
+
+    def _lines(self) -> list[str]:
+        return [
+            f"{name}: {n} of {math.prod(self.shapes[name])}" for name, n in self.n_zeros.items()
+        ]
 
 
 class MagnitudePruner(BaseCompressor):
@@ -203,7 +207,9 @@ class MagnitudePruner(BaseCompressor):
             return {}
         return {"reconstruction": dict(self.plan_.reconstruction)}
 
-    def _plan(self, net: NeuralNet, data: TrainingData) -> PruningPlan | TrainedPlan:
+    def _plan(
+        self, net: NeuralNet, data: TrainingData, rng: np.random.Generator
+    ) -> PruningPlan | TrainedPlan:
         if self.n_steps == 1:
             plan = self._one_shot(net, self.sparsity, self.threshold)
             if not self.reconstruct:
@@ -211,7 +217,7 @@ class MagnitudePruner(BaseCompressor):
             pruned, errors = self._solved(net, plan, data)
             return SolvedPlan("MagnitudePruner", net_digest(net), pruned, plan, errors)
         # Alone, there is nothing to derive a seed from: the fine-tuner has its own.
-        seed = None if data._fold.seed is None else self._seed(data)
+        seed = None if data._fold.seed is None else self._fit_seed
         return self._train_once(net, data, seed, lambda: self._gradual(net, data, seed))
 
     def _apply(self, net: NeuralNet, plan: PruningPlan | TrainedPlan) -> NeuralNet:
@@ -228,7 +234,7 @@ class MagnitudePruner(BaseCompressor):
             weight.layer_name: Aim(
                 Zeros((plan.zeros(weight.name) | weight.zeros().cpu()).flatten(1))
             )
-            for weight in find_weights(module_root(net), self.ignored_layers)
+            for weight in self._weights(net)
             if weight.attr == "weight" and len(weight.shape) > 1
         }
         masks = {name: plan.zeros(name) for name in plan.shapes}
@@ -238,7 +244,7 @@ class MagnitudePruner(BaseCompressor):
     def _one_shot(
         self, net: NeuralNet, sparsity: float | None, threshold: float | None
     ) -> PruningPlan:
-        weights = find_weights(module_root(net), self.ignored_layers)
+        weights = self._weights(net)
         values = {weight.name: weight.values().cpu() for weight in weights}
         return PruningPlan(
             magnitude_masks(values, sparsity=sparsity, threshold=threshold, scope=self.scope)
@@ -259,7 +265,7 @@ class MagnitudePruner(BaseCompressor):
         if self.threshold is not None:
             return [(None, t) for t in cubic_schedule(self.threshold, self.n_steps)]
         sparsity = float(self.sparsity or 0.0)
-        weights = find_weights(module_root(net), self.ignored_layers)
+        weights = self._weights(net)
         n_zeros = sum(int(weight.zeros().sum()) for weight in weights)
         initial = n_zeros / max(sum(weight.numel for weight in weights), 1)
         return [(s, None) for s in cubic_schedule(sparsity, self.n_steps, min(initial, sparsity))]

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import copy_net, module_root, net_digest, replace_modules
-from ..base import BaseCompressor, TrainingData
+from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import PackedWeight, channel_axis, code_layer_, packed_weights
 from ..nn.codes.quantization import Grid, dequantize, encode, fit_grid
 from ..nn.modules.weights import Weight, find_weights, same_weights, weight_places
@@ -22,7 +23,7 @@ from ._reconstruct import Aim, SolvedPlan, reconstruct_
 __all__ = ["Quantizer"]
 
 
-class QuantizationPlan:
+class QuantizationPlan(Plan):
     """The levels that each weight is rounded to, and why other weights are left alone.
 
     Parameters
@@ -68,15 +69,16 @@ class QuantizationPlan:
                     values.copy_(dequantize(encode(values, self.grids[weight.name])))
         return net
 
-    def __repr__(self) -> str:
+    def _summary(self) -> str:
+        return f"{len(self.grids)} of {len(self.shapes)} weights become codes"
+
+    def _lines(self) -> list[str]:
         rows = [
             (name, "x".join(map(str, shape)), self._fate(name))
             for name, shape in self.shapes.items()
         ]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
-        lines = [f"  {n:<{widths[0]}}  {s:>{widths[1]}}  {fate}" for n, s, fate in rows]
-        head = f"QuantizationPlan({len(self.grids)} of {len(self.shapes)} weights become codes)"
-        return "\n".join([head, *lines])
+        return [f"{n:<{widths[0]}}  {s:>{widths[1]}}  {fate}" for n, s, fate in rows]
 
     def _fate(self, name: str) -> str:
         if name in self.left:
@@ -248,10 +250,12 @@ class Quantizer(BaseCompressor):
     def _needs_data(self) -> bool:
         return self.reconstruct
 
-    def _plan(self, net: NeuralNet, data: TrainingData | None) -> QuantizationPlan | SolvedPlan:
+    def _plan(
+        self, net: NeuralNet, data: TrainingData | None, rng: np.random.Generator
+    ) -> QuantizationPlan | SolvedPlan:
         root = module_root(net)
         weights = find_weights(root)
-        kept = {weight.name for weight in find_weights(root, self.ignored_layers)}
+        kept = {weight.name for weight in self._weights(net)}
         left = {weight.name: "ignored" for weight in weights if weight.name not in kept}
         left.update(_used_elsewhere(root))
         plan = QuantizationPlan(

@@ -8,6 +8,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch import NeuralNet
@@ -289,7 +290,9 @@ class StructuredPruner(BaseCompressor):
             facts["sensitivity"] = [dict(row) for row in self.plan_.sensitivity]
         return facts
 
-    def _plan(self, net: NeuralNet, data: TrainingData) -> StructurePlan | GradualPlan:
+    def _plan(
+        self, net: NeuralNet, data: TrainingData, rng: np.random.Generator
+    ) -> StructurePlan | GradualPlan:
         traced = trace_net(net, data, self.ignored_layers)
         if self.n_steps == 1 and not self.reconstruct:
             return self._one_shot(traced, self._target(traced))
@@ -341,17 +344,13 @@ class StructuredPruner(BaseCompressor):
         return ranking, ranking.fraction(fraction, **rules)
 
     def _ranking(self, traced: Traced, kind: str) -> Ranking:
-        scores = score_units(traced, self.importance, lambda: self._seed(traced.data))
+        scores = score_units(traced, self.importance, self._fit_seed)
         if self.scope != "sensitivity":
             return Ranking(scores, self.scope, balanced=self.importance in _BALANCED)
-        data = traced.data
-
-        def seed() -> int:
-            if self.random_state is None and data._fold.seed is not None:
-                # Of no target: the scan that is kept is good for all of them.
-                return seed_from(data._fold.seed, "scan")
-            return self._seed(data)
-
+        fold_seed, seed = traced.data._fold.seed, self._fit_seed
+        if self.random_state is None and fold_seed is not None:
+            # Independent of the target, so that the scan that is kept serves all targets.
+            seed = seed_from(fold_seed, "scan")
         return rank_by_scan(traced, kind, scores, self.min_units, seed)
 
     def _target(self, traced: Traced) -> tuple[str, Any]:
@@ -366,7 +365,7 @@ class StructuredPruner(BaseCompressor):
 
     def _in_steps(self, traced: Traced) -> GradualPlan:
         incoming, data = net_digest(traced.net), traced.data
-        seed = None if data._fold.seed is None else self._seed(data)
+        seed = None if data._fold.seed is None else self._fit_seed
         net, plans = copy_net(traced.net), []
         for step, target in enumerate(self._schedule(traced), start=1):
             if step > 1:

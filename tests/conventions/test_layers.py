@@ -15,7 +15,7 @@ from tests.conventions.sources import PACKAGE, ROOT, modules
 # modules import each other freely, but never in a circle.
 LAYERS = [
     [""],
-    ["io", "cache", "display", "metrics", "model_selection"],
+    ["io", "cache", "display", "metrics", "model_selection", "testing"],
     ["_cv_results"],
     ["estimators", "steps"],
     ["estimators._compression", "estimators._distillation", "steps._structured"],

@@ -12,7 +12,8 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..._nets import layer_name, module_root, replace_modules, with_layer_name
-from ...base._plans import TrainedPlan
+from ...base import Plan
+from ...base._trained_plan import TrainedPlan
 from ...nn.graph import Graph, Kept, pack_kept, unpack_kept
 from ...nn.modules.copying import plain_copy
 from ...nn.modules.sizes import sizes
@@ -44,7 +45,7 @@ def structure_of(module: nn.Module) -> str:
     return hashlib.sha256(repr(layers).encode()).hexdigest()[:16]
 
 
-class StructurePlan:
+class StructurePlan(Plan):
     """Which units go, which stay and why.
 
     Parameters
@@ -127,16 +128,17 @@ class StructurePlan:
         before = self.units.get(layer_name(name), (0, 0))
         self.units[layer_name(name)] = (before[0] + kept, before[1] + dense)
 
-    def __repr__(self) -> str:
+    def _summary(self) -> str:
         n_kept = sum(kept for kept, _ in self.units.values())
         n = sum(dense for _, dense in self.units.values())
+        return f"{n - n_kept} of {n} units go"
+
+    def _lines(self) -> list[str]:
         lines = [
-            f"  {name}: {len(own)} of {self.units[name][1]} units go: {_listed(own)}"
+            f"{name}: {len(own)} of {self.units[name][1]} units go: {_listed(own)}"
             for name, own in self.removed.items()
         ]
-        head = f"StructurePlan({n - n_kept} of {n} units go)"
-        lines += [*describe(self.reconstruction), *(f"  {line}" for line in self.protected)]
-        return "\n".join([head, *lines])
+        return [*lines, *describe(self.reconstruction), *self.protected]
 
 
 class GradualPlan(TrainedPlan):
@@ -180,8 +182,8 @@ class GradualPlan(TrainedPlan):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "steps": self.steps}
 
-    def __repr__(self) -> str:
-        return "\n".join([super().__repr__(), *(repr(step) for step in self.steps)])
+    def _lines(self) -> list[str]:
+        return [line for step in self.steps for line in repr(step).split("\n")]
 
 
 def _listed(indices: Sequence[int]) -> str:

@@ -66,17 +66,15 @@ class Ranking:
         return [[places[i] for i in own] for own, places in both]
 
 
-def score_units(
-    traced: Traced, importance: str | Callable[..., Any], seed: Callable[[], int]
-) -> list[Tensor]:
-    """Return for each group how much its units matter; the seed is asked for if one is needed."""
+def score_units(traced: Traced, importance: str | Callable[..., Any], seed: int) -> list[Tensor]:
+    """Return for each group how much its units matter."""
     graph = traced.graph
     if importance == "taylor":
         return taylor_scores(traced.net, traced.data, graph)
     if importance == "activation":
         return unit_activations(traced.net, traced.data, graph)
     if importance == "random":
-        draw = torch.Generator().manual_seed(seed())
+        draw = torch.Generator().manual_seed(seed)
         return [torch.rand(group.n_units, generator=draw) for group in graph.groups]
     groups = unit_groups(plain_copy(traced.module), graph)
     if isinstance(importance, str):
@@ -92,7 +90,7 @@ def score_units(
 
 
 def rank_by_scan(
-    traced: Traced, kind: str, scores: list[Tensor], min_units: int, seed: Callable[[], int]
+    traced: Traced, kind: str, scores: list[Tensor], min_units: int, seed: int
 ) -> Ranking:
     """Remove units of one group at a time, look at the loss, and rank the units of all groups.
 
@@ -106,8 +104,8 @@ def rank_by_scan(
         The order in each group is that of these.
     min_units : int
         How many units a group keeps.
-    seed : callable
-        Called for the seed of the rows, if there are too many.
+    seed : int
+        Draws the rows, if there are too many.
     """
     names, size = group_names(traced.graph), traced.count(kind, traced.module)
     orders = [one.argsort(stable=True).tolist() for one in scores]
@@ -129,7 +127,7 @@ def rank_by_scan(
 
 
 def _scan(
-    traced: Traced, orders: list[list[int]], counts: list[list[int]], seed: Callable[[], int]
+    traced: Traced, orders: list[list[int]], counts: list[list[int]], seed: int
 ) -> list[list[float]]:
     """Return for each group the losses without the first so many units of its order.
 

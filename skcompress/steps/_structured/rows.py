@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -41,11 +41,8 @@ def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Ite
     return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
 
 
-def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int]) -> np.ndarray:
-    """Return up to n of the rows: of those that `train_split` keeps from training, if it does.
-
-    The seed is asked for only where there are more.
-    """
+def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: int) -> np.ndarray:
+    """Return up to n of the rows: of those that `train_split` keeps from training, if it does."""
     rows = np.arange(len(data))
     split_seed = data._fold.split_seed
     if split_seed is not None and net.train_split:
@@ -54,7 +51,7 @@ def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int
             rows = held if len(held) else rows
     if len(rows) <= n:
         return rows
-    return np.sort(np.random.default_rng(seed()).choice(rows, n, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
 
 
 def mean_loss(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:

@@ -7,9 +7,10 @@ from typing import Any
 from skorch import NeuralNet
 
 from .._nets import copy_net, net_digest
+from .plan import Plan
 
 
-class TrainedPlan:
+class TrainedPlan(Plan):
     """The plan of a step that trains: which net it was for, and what became of it.
 
     The trained net is not part of a pickle: it is large, and whoever pickles an
@@ -38,5 +39,8 @@ class TrainedPlan:
     def __getstate__(self) -> dict[str, Any]:
         return {"step": self.step, "incoming": self.incoming, "_net": None}
 
-    def __repr__(self) -> str:
-        return f"TrainedPlan({self.step} of net {self.incoming[:8]})"
+    def _summary(self) -> str:
+        return f"{self.step} of net {self.incoming[:8]}"
+
+    def _lines(self) -> list[str]:
+        return []
