@@ -6,10 +6,10 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 
 from .._nets import Teacher, check_teachable, copy_net, train
+from .._sklearn import Interval
 from ..base import BaseCompressor, TrainingData
 from ..base._plans import TrainedPlan
 from ..base._training import epoch_tick

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import check_unshared, inputs_of, module_root, replace_modules, seeded
+from .._sklearn import Interval
 from ..base import BaseCompressor, TrainingData
 from ..nn.codes.coded_layers import is_coded
 from ..nn.modules.copying import copy_module

@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._file import measure
 from ..._nets import FrozenNet, Predictor, n_rows
+from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare, first_row
 from ...base._training import epoch_tick
 from .rows import check_same_kind, check_X, kinds_of, ready, size_of_rows
@@ -190,7 +190,7 @@ def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
     if sample_weight is None:
         return None
     rows = np.empty((n_rows(X), 1), np.float32)
-    return _check_sample_weight(sample_weight, rows, dtype=np.float32)
+    return check_sample_weight(sample_weight, rows, dtype=np.float32)
 
 
 def as_columns(output: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 
 from ..._caching.fingerprint import fingerprint, seed_from
 from ..._caching.store import Store
 from ..._nets import check_teachable, check_unfitted_net, split_rows
+from ..._sklearn import Interval, StrOptions
 from .._base import (
     Dense,
     Fold,

@@ -22,6 +22,7 @@ from ..._nets import (
     split_rows,
     take_rows,
 )
+from ..._torch import ConvNd, is_functorch_wrapped_tensor
 from ...base import TrainingData
 from ...nn.graph import Graph
 from ...nn.modules.copying import plain_copy
@@ -127,7 +128,7 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
     layers = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+        if isinstance(layer, nn.Linear | ConvNd)
     }
     seen: dict[str, list[Tensor]] = {}
     for name, layer in layers.items():
@@ -142,11 +143,11 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
 
 def _measure(into: list[Tensor]) -> Any:
     def measure(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if torch._C._functorch.is_functorch_wrapped_tensor(args[0]):
+        if is_functorch_wrapped_tensor(args[0]):
             return  # one row of a vmap, which cannot be kept
         x = args[0].detach().cpu()
         x = x.abs() if x.is_complex() else x
-        if isinstance(layer, nn.modules.conv._ConvNd):
+        if isinstance(layer, ConvNd):
             x = x.movedim(-1 - len(layer.kernel_size), -1)
         x = (x.flatten(0, -2) if x.dim() > 1 else x[None]).double()
         into.append(torch.stack([torch.full_like(x[0], len(x)), x.sum(0), x.square().sum(0)]))
