@@ -17,7 +17,7 @@ from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._file import measure
-from ..._nets import FrozenNet, Predictor, n_rows
+from ..._nets import FrozenNet, Predictor, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare, first_row
 from ...base._training import epoch_tick
@@ -93,7 +93,7 @@ class BaseNetEstimator(
         self._predictor = Predictor(net)
         self._kinds = kinds_of(X)
         self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
-        self._report = Bunch(history=[dict(row) for row in net.history_], **facts)
+        self._report = Bunch(history=history_rows(net), **facts)
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
     def _measure(self, todo: _Unmeasured) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _pack(value: Any) -> Any:
     A parameter is fitted, too, when the user has trained that very net before:
     searches send themselves to their workers with it.
     """
-    if isinstance(value, NeuralNet) and value.initialized_:
+    if isinstance(value, NeuralNet) and is_fitted(value):
         return FrozenNet(value)
     if isinstance(value, FrozenEstimator):
         return FrozenEstimator(_pack(value.estimator))

@@ -12,7 +12,10 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from ..._nets import (
+    batch_loss,
+    batches_of,
     copy_net,
+    limit_batch_size,
     module_root,
     pack_sample_weight,
     predict_raw,
@@ -21,6 +24,7 @@ from ..._nets import (
     some_rows,
     split_rows,
     take_rows,
+    validation_loss,
 )
 from ..._torch import ConvNd, is_functorch_wrapped_tensor
 from ...base import TrainingData
@@ -39,7 +43,7 @@ def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Ite
     X = take_rows(data.X, rows)
     if data.sample_weight is not None:
         X = pack_sample_weight(net, X, np.asarray(data.sample_weight)[rows])
-    return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
+    return batches_of(net, X, data.y[rows])
 
 
 def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int]) -> np.ndarray:
@@ -49,7 +53,7 @@ def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int
     """
     rows = np.arange(len(data))
     split_seed = data._fold.split_seed
-    if split_seed is not None and net.train_split:
+    if split_seed is not None:
         with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
             held = split_rows(net, data.X, data.y, split_seed)[1]
             rows = held if len(held) else rows
@@ -75,7 +79,7 @@ def mean_loss(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:
     with seeded(0, net.device):
         for batch in rows:
             n = len(batch[1])
-            total += float(net.validation_step(batch)["loss"]) * n
+            total += validation_loss(net, batch) * n
             n_rows += n
     return total / max(n_rows, 1)
 
@@ -90,7 +94,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     """
     net = copy_net(net)
     net = replace_modules(net, {"module": plain_copy(module_root(net)["module"])})
-    net.batch_size = _BATCH if net.batch_size < 0 else min(net.batch_size, _BATCH)
+    limit_batch_size(net, _BATCH)
     module = module_root(net)["module"]
     module.eval()
     for parameter in module.parameters():
@@ -99,7 +103,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     with seeded(0, net.device), torch.enable_grad():
         for Xi, yi in batches(net, data, some_rows(data.X, _MAX_ROWS)):
             module.zero_grad()
-            net.get_loss(net.infer(Xi), yi, X=Xi, training=False).backward()
+            batch_loss(net, Xi, yi).backward()
             products = {
                 name: (p.detach() * p.grad.to_dense().conj()).real.cpu()
                 for name, p in module.named_parameters()
