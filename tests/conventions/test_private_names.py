@@ -100,7 +100,7 @@ def violations(package):
                 found.append(f"{where}:{line}: {only_in(library, name)}")
         for line, name in members(tree):
             if name in foreign() - listed() - EXEMPT:
-                found.append(f"{where}:{line}: {name} is an attribute of torch's or scikit-learn's")
+                found.append(f"{where}:{line}: {name} is torch's or scikit-learn's, too: list it")
         for access in accesses(tree):
             wrong = is_private(access.name) and problem(access, imported, own, in_nets)
             if wrong:
@@ -166,8 +166,8 @@ IN_NO_LIST = "is neither defined in the package nor in a list"
         ("def f(x): vars(x)['_nobody'] = 1", 1, f"x: _nobody {IN_NO_LIST}"),
         ("def f(x): return '_nobody' not in vars(x)", 1, f"x: _nobody {IN_NO_LIST}"),
         ("def f(x): return x._criteria", 1, f"x: _criteria {IN_NO_LIST}"),
-        ("class A:\n    def _slow_forward(self): pass", 2, "_slow_forward is an attribute of tor"),
-        ("class A:\n    _doc_link_module = ''", 2, "_doc_link_module is an attribute of tor"),
+        ("class A:\n    def _slow_forward(self): pass", 2, "_slow_forward is torch's or scik"),
+        ("class A:\n    _doc_link_module = ''", 2, "_doc_link_module is torch's or "),
         ("class A:\n    def f(self): return self._get_tags()", 2, f"self: _get_tags {IN_NO_LIST}"),
     ],
 )
