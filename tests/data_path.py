@@ -95,7 +95,11 @@ def data_paths() -> dict[str, DataPath]:
     X, y = (X[:360] / 16).astype(np.float32), y[:360]
 
     def model():
-        steps = [("prune", MagnitudePruner(0.8)), ("tune", FineTuner(1)), ("quantize", Quantizer(4))]
+        steps = [
+            ("prune", MagnitudePruner(0.8)),
+            ("tune", FineTuner(1)),
+            ("quantize", Quantizer(4)),
+        ]
         return CompressedClassifier(make_classifier(max_epochs=1), Pipeline(steps), random_state=0)
 
     clf = model()

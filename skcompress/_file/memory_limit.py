@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from .._torch import TorchDispatchMode
 
 # What may be allocated anyway, and for each byte of the file: weights may be zeros for the most
 # part, and those that are there may take a few bits.

@@ -4,8 +4,11 @@ Everything else in the package treats a net as an opaque object and goes
 through the functions named here.
 """
 
+from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .checks import check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, module_root, quiet, replace_modules
+from .definition import criterion_name, initialize, max_epochs_of, module_name
+from .fitted import history_rows, is_fitted
 from .predicting import Predictor, predict_raw
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from .rows import n_rows, some_rows, stack_rows, take_rows
@@ -24,6 +27,8 @@ __all__ = [
     "Progress",
     "SampleWeightMixin",
     "Teacher",
+    "batch_loss",
+    "batches_of",
     "check_net",
     "check_probabilities",
     "check_teachable",
@@ -31,11 +36,18 @@ __all__ = [
     "check_unfitted_net",
     "check_unshared",
     "copy_net",
+    "criterion_name",
     "fetch_trained",
+    "history_rows",
+    "initialize",
     "inputs_of",
     "is_binary",
+    "is_fitted",
     "key_of",
     "layer_name",
+    "limit_batch_size",
+    "max_epochs_of",
+    "module_name",
     "module_root",
     "n_rows",
     "net_digest",
@@ -53,5 +65,6 @@ __all__ = [
     "takes_sample_weight",
     "train",
     "training_threads",
+    "validation_loss",
     "with_layer_name",
 ]

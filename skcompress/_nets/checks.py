@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..nn.codes.finite import all_finite
+from .fitted import is_fitted
 
 
 def check_net(net: Any, caller: str) -> NeuralNet:
@@ -45,7 +46,7 @@ def check_net(net: Any, caller: str) -> NeuralNet:
             "take nets, not data: pass them as `compressor` to CompressedClassifier or "
             "CompressedRegressor, or call fit_transform(net) on a fitted skorch net."
         )
-    if not getattr(net, "initialized_", False):
+    if not is_fitted(net):
         raise NotFittedError(
             f"{caller} got a {type(net).__name__} that is not fitted yet. Call its `fit` first, "
             "or give it unfitted as `estimator` to CompressedClassifier or CompressedRegressor."

@@ -73,6 +73,11 @@ class Predictor:
         self._stamp = _stamp(net)
         self._nonlinearity = None if self._has_own_proba else _nonlinearity(net)
 
+    @property
+    def threshold(self) -> float:
+        """The probability above which a net with one output predicts the second class."""
+        return getattr(self.net, "threshold", 0.5)
+
     def raw(self, X: Any) -> np.ndarray:
         """Return the module's (first) output for every row of X, in eval mode."""
         return self._current()._joined(X, None)

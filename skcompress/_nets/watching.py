@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
+from .._torch import tree_map_only
 from .copying import copy_net, module_root
 from .predicting import predict_raw
 from .rows import n_rows, some_rows, take_rows

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sklearn.metrics import get_scorer_names
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
+from .._sklearn import num_samples, safe_indexing
 from ._finding import report_of
 
 _MAX_CALLS = 200
@@ -165,7 +164,7 @@ def _check_quality(name: Any, scorer: str | Callable[..., float]) -> None:
 
 
 def _n_rows(X: Any) -> int:
-    n_rows: int = _num_samples(next(iter(X.values())) if _is_dict(X) else X)
+    n_rows: int = num_samples(next(iter(X.values())) if _is_dict(X) else X)
     if n_rows < 1:
         raise ValueError("neg_latency_scorer got no rows, but needs at least one to predict.")
     return n_rows
@@ -173,8 +172,8 @@ def _n_rows(X: Any) -> int:
 
 def _row(X: Any, i: int) -> Any:
     if _is_dict(X):
-        return {name: _safe_indexing(values, [i]) for name, values in X.items()}
-    return _safe_indexing(X, [i])
+        return {name: safe_indexing(values, [i]) for name, values in X.items()}
+    return safe_indexing(X, [i])
 
 
 def _is_dict(X: Any) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._caching.store import Record
 from .._nets import copy_net, module_root, n_rows, predict_raw, seeded, some_rows, take_rows
+from .._torch import is_functorch_wrapped_tensor
 from ..base import TrainingData
 from ..base._trained_plan import TrainedPlan
 from ..nn.codes.quantization import Grid
@@ -340,7 +341,7 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
 
 def _is_wrapped(tensor: Any) -> bool:
     """Whether it is one row of a vmap, which cannot be kept."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return is_functorch_wrapped_tensor(tensor)
 
 
 @contextmanager

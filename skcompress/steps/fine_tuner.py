@@ -7,10 +7,10 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 
 from .._nets import Teacher, check_teachable, copy_net, train
+from .._sklearn import Interval
 from ..base import BaseCompressor, TrainingData
 from ..base._trained_plan import TrainedPlan
 from ..base._training import epoch_tick

@@ -8,11 +8,11 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import check_unshared, inputs_of, module_root, replace_modules, seeded
+from .._sklearn import Interval
 from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import is_coded
 from ..nn.modules.copying import copy_module

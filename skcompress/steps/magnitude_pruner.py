@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch import NeuralNet
 from torch import Tensor
 
 from .._caching.fingerprint import seed_from
 from .._caching.store import Store
 from .._nets import copy_net, module_root, net_digest
+from .._sklearn import HasMethods, Interval, StrOptions
 from ..base import BaseCompressor, Plan, TrainingData
 from ..base._trained_plan import TrainedPlan
 from ..base._training import check_gradual

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from torch import nn
 
 from .._nets import copy_net, module_root, net_digest, replace_modules
+from .._sklearn import Interval, StrOptions
 from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import PackedWeight, channel_axis, code_layer_, packed_weights
 from ..nn.codes.quantization import Grid, dequantize, encode, fit_grid

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from skorch import NeuralNet
 
 from .._caching.fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
+from .._sklearn import HasMethods, Interval, StrOptions
 from ..base import BaseCompressor, TrainingData
 from ..base._training import check_gradual
 from ..nn.modules.copying import copy_module

@@ -30,7 +30,7 @@ LAYERS = [
     ["nn.graph", "nn.reconstruction"],
     ["nn.modules"],
     ["nn.codes"],
-    ["_lazy", "exceptions"],
+    ["_lazy", "_sklearn", "_torch", "exceptions"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
@@ -38,9 +38,12 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # The others may name the public classes, for annotations and isinstance.
 ONLY_IN = {"skorch": "_nets"}
 NAMED_ANYWHERE = {"skorch.NeuralNet", "skorch.NeuralNetClassifier", "skorch.NeuralNetRegressor"}
-# Libraries that a package must do without: the maths is plain torch and numpy.
+# Libraries that a package must do without, and lists of their names: the maths is plain torch
+# and numpy.
 NEVER_IN = {
-    "nn": {"sklearn", "skorch"},
+    "nn": {"sklearn", "skorch", "_sklearn"},
+    "_torch": {"sklearn", "skorch"},
+    "_sklearn": {"skorch", "torch"},
     "_lazy": {"sklearn", "skorch", "torch"},
     "exceptions": {"sklearn", "skorch", "torch"},
 }
@@ -76,8 +79,8 @@ def imports_of(path, package):
 def problem(importer, level, name, package, known):
     """Return what is wrong with the import of ``name`` in the module ``importer``, or None."""
     library, _, inside = name.partition(".")
+    top = importer.partition(".")[0]
     if library != package.name:
-        top = importer.partition(".")[0]
         if library in NEVER_IN.get(top, set()):
             return f"{top} has to do without {library}"
         if name not in NAMED_ANYWHERE and top != ONLY_IN.get(library, top):
@@ -85,6 +88,8 @@ def problem(importer, level, name, package, known):
         return None
     if level == 0:
         return f"{name} is a part of this package: import it relatively"
+    if part_of(inside, NEVER_IN.get(top, set())):
+        return f"{top} has to do without {inside}"
     imported = part_of(inside, known) or ""
     own, other = layer_of(importer), layer_of(imported)
     if own == other or LAYER[other] > LAYER[own]:
@@ -159,21 +164,6 @@ def test_torch_is_not_needed_to_import_the_package():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """Return a function that writes modules, {path without .py: text}, and returns the package."""
-
-    def write(sources):
-        package = tmp_path / "skcompress"
-        for name, source in sources.items():
-            path = package / f"{name}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(source)
-        return package
-
-    return write
-
-
 TREE = {
     "__init__": "from . import steps",
     "io": "from ._file import net",
@@ -189,6 +179,7 @@ TREE = {
     "nn/graph/tracer": "def f():\n    from ..codes import bit_packing",
     "nn/codes/bit_packing": "import numpy",
     "exceptions": "",
+    "_sklearn": "import sklearn",
 }
 
 
@@ -212,6 +203,7 @@ def test_a_tree_in_order_has_no_violations(tree):
         ("nn/graph/tracer", "from ...base import Step", "imports base (layer 'base')"),
         ("nn/graph/tracer", "import sklearn.base", "nn has to do without sklearn"),
         ("nn/graph/tracer", "from skorch import NeuralNet", "nn has to do without skorch"),
+        ("nn/graph/tracer", "from ..._sklearn import x", "nn has to do without _sklearn"),
         ("steps/pruner", "import skorch", "only _nets may import skorch"),
         ("steps/pruner", "from skorch.utils import to_device", "only _nets may import skorch.uti"),
         ("exceptions", "from torch import nn", "exceptions has to do without torch"),

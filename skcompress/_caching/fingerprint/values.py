@@ -118,10 +118,6 @@ _CONTAINERS: dict[type, Callable[[Any, bool], Content]] = {
 
 
 _SETTINGS = frozenset({"_metadata_request", "_sklearn_output_config", "_skl_callbacks"})
-# What a fitted skorch net keeps of its training, next to its optimizers.
-_TRAINING_ONLY = frozenset(
-    {"callbacks_", "history_", "virtual_params_", "prefixes_", "cuda_dependent_attributes_"}
-)
 
 
 def _estimator(value: Any, full: bool) -> Content | None:
@@ -136,7 +132,7 @@ def _estimator(value: Any, full: bool) -> Content | None:
     if isinstance(value, FrozenEstimator):
         return Content(b"frozen", [kind, Part(".estimator", value.estimator, True)])
     if full and hasattr(value, "__dict__"):
-        return Content(b"fitted", [kind, table(_learned(value), full=True), _settings(value)])
+        return Content(b"fitted", [kind, table(learned(value), full=True), _settings(value)])
     try:
         params = value.get_params(deep=False)
     except (AttributeError, RuntimeError, TypeError):
@@ -158,17 +154,18 @@ def _settings(value: Any) -> Content:
     return table({"routing": routing, "output": output}, full=False)
 
 
-def _learned(value: Any) -> dict[str, Any]:
-    """Return the attributes of a fitted estimator, of a skorch net those it predicts with.
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Return the attributes of an estimator, without those that `_settings` is about."""
+    return {name: item for name, item in vars(value).items() if name not in _SETTINGS}
 
-    How long its epochs took is different in every training, and a copy of it
-    starts with fresh callbacks and optimizers.
+
+@functools.singledispatch
+def learned(value: Any) -> dict[str, Any]:
+    """Return the attributes that a fitted estimator predicts with: all of them.
+
+    Estimators that also keep how their training went register a function for their class.
     """
-    attributes = {name: item for name, item in vars(value).items() if name not in _SETTINGS}
-    if "virtual_params_" not in attributes:
-        return attributes
-    dropped = {f"{name}_" for name in attributes.get("_optimizers", ())} | _TRAINING_ONLY
-    return {name: item for name, item in attributes.items() if name not in dropped}
+    return attributes_of(value)
 
 
 def _object(value: Any) -> Content:

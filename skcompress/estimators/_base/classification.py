@@ -9,7 +9,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from skorch import NeuralNet
 
-from ..._nets import Predictor, check_probabilities, is_binary, predict_raw
+from ..._nets import (
+    Predictor,
+    check_probabilities,
+    criterion_name,
+    is_binary,
+    module_name,
+    predict_raw,
+)
 from ...base._report import first_row
 from .rows import check_X_y
 
@@ -41,8 +48,7 @@ class NetClassifierMixin(ClassifierMixin):
             return classes[np.asarray(self.net_.predict(X)).astype(int)]
         probabilities = of_known_classes(predictor.probabilities(X), len(classes))
         if predictor.is_binary and len(classes) == 2:
-            threshold = getattr(self.net_, "threshold", 0.5)
-            return classes[(probabilities[:, 1] > threshold).astype(int)]
+            return classes[(probabilities[:, 1] > predictor.threshold).astype(int)]
         return classes[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -89,7 +95,7 @@ def class_targets(
     if is_binary(net):
         if n_classes > 2:
             raise ValueError(
-                f"{type(net).__name__} with {net.criterion!r} tells 2 classes apart, but y has "
+                f"{type(net).__name__} with {criterion_name(net)} tells 2 classes apart, but y has "
                 f"{n_classes}. Use CrossEntropyLoss with {n_classes} outputs."
             )
         shape = (-1,) if output is None else (-1, *output.shape[1:])
@@ -102,7 +108,7 @@ def class_targets(
 def _check_output(net: NeuralNet, output: np.ndarray, n_classes: int) -> None:
     if output.ndim != 2 or output.shape[1] < n_classes:
         raise ValueError(
-            f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
+            f"The module {module_name(net)} puts out the shape "
             f"{output.shape} for one row, but a classifier of {n_classes} classes needs (1, "
             f"{n_classes}). Set its width, or let it follow the data: "
             "shape_params={'module__<name>': 'n_classes'}."

@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._file import measure
-from ..._nets import FrozenNet, Predictor, n_rows
+from ..._nets import FrozenNet, Predictor, history_rows, is_fitted, n_rows
+from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare, first_row
 from ...base._training import epoch_tick
 from .rows import check_same_kind, check_X, kinds_of, ready, size_of_rows
@@ -93,7 +93,7 @@ class BaseNetEstimator(
         self._predictor = Predictor(net)
         self._kinds = kinds_of(X)
         self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
-        self._report = Bunch(history=[dict(row) for row in net.history_], **facts)
+        self._report = Bunch(history=history_rows(net), **facts)
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
     def _measure(self, todo: _Unmeasured) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
     if sample_weight is None:
         return None
     rows = np.empty((n_rows(X), 1), np.float32)
-    return _check_sample_weight(sample_weight, rows, dtype=np.float32)
+    return check_sample_weight(sample_weight, rows, dtype=np.float32)
 
 
 def as_columns(output: np.ndarray) -> np.ndarray:
@@ -215,7 +215,7 @@ def _pack(value: Any) -> Any:
     A parameter is fitted, too, when the user has trained that very net before:
     searches send themselves to their workers with it.
     """
-    if isinstance(value, NeuralNet) and value.initialized_:
+    if isinstance(value, NeuralNet) and is_fitted(value):
         return FrozenNet(value)
     if isinstance(value, FrozenEstimator):
         return FrozenEstimator(_pack(value.estimator))

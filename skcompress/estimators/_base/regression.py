@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from skorch import NeuralNet
 
-from ..._nets import Predictor
+from ..._nets import Predictor, module_name
 from .rows import check_X_y, to_float32
 
 
@@ -65,7 +65,7 @@ def value_targets(
         return y.reshape(len(y), n_outputs)
     if output.size != n_outputs:
         raise ValueError(
-            f"The module {getattr(net.module, '__name__', net.module)} puts out the shape "
+            f"The module {module_name(net)} puts out the shape "
             f"{output.shape} for one row, but y has {n_outputs} target(s). Set its width, or "
             "let it follow the data: shape_params={'module__<name>': 'n_outputs'}."
         )

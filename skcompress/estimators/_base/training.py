@@ -19,10 +19,10 @@ from ..._nets import (
     Progress,
     check_net,
     fetch_trained,
+    initialize,
     key_of,
     net_identity,
     predict_raw,
-    quiet,
     seeded,
     train,
     training_threads,
@@ -101,8 +101,8 @@ def try_out(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None
     """
     net = clone(net)
     try:
-        with seeded(0, net.device), quiet(net):
-            net.initialize()
+        with seeded(0, net.device):
+            initialize(net)
             return net, predict_raw(net, first_row(X))
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return None, None
@@ -168,8 +168,8 @@ def train_once(
 
     def blank() -> NeuralNet:
         fresh = clone(net)
-        with seeded(seed, net.device), quiet(fresh):
-            return fresh.initialize()
+        with seeded(seed, net.device):
+            return initialize(fresh)
 
     def trainer() -> NeuralNet:
         y, could_not_run = fold.y, False

@@ -10,11 +10,11 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import HasMethods
 from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._nets import check_net, check_unfitted_net
+from ..._sklearn import HasMethods
 from ...base import BaseCompressor
 from ...base._order import check_order, steps_of
 from .._base import BaseNetEstimator, Dense, NetMaker, checked_weight

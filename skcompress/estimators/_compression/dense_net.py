@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import copy_net, net_state_digest, predict_raw
+from ..._nets import copy_net, max_epochs_of, net_state_digest, predict_raw
 from ...base._report import first_row
 from .._base import (
     Dense,
@@ -56,7 +56,9 @@ def dense_net(
     net = blank_net(estimator.estimator, estimator._sizes_of(rows.X, rows.n_outputs))
     trial = Trial(partial(estimator._fit_targets, rows.y), check)
     options = {"store": store, "random_state": estimator.random_state}
-    with task_of(context, "train", estimator, rows.X, rows.y, n_epochs=net.max_epochs) as progress:
+    with task_of(
+        context, "train", estimator, rows.X, rows.y, n_epochs=max_epochs_of(net)
+    ) as progress:
         fold = start_fold(net, rows.X, rows.y, rows.sample_weight, **options)
         return train_once(fold, trial=trial, progress=progress), {}
 

@@ -8,12 +8,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 
 from ..._caching.fingerprint import fingerprint, seed_from
 from ..._caching.store import Store
-from ..._nets import check_teachable, check_unfitted_net, split_rows
+from ..._nets import check_teachable, check_unfitted_net, max_epochs_of, split_rows
+from ..._sklearn import Interval, StrOptions
 from .._base import (
     Dense,
     Fold,
@@ -180,7 +180,7 @@ class BaseDistilled(NetMaker):
         # Named by the labels as they came, so that alpha=0 is an ordinary training to the store.
         fold = replace(start_fold(net, X, y, sample_weight, **options), y=targets)
         plan = self._plan_of(rows, fold, unlabeled)
-        task = task_of(context, "train", self, X, targets, n_epochs=net.max_epochs)
+        task = task_of(context, "train", self, X, targets, n_epochs=max_epochs_of(net))
         with task as progress, explained(output is None, X):
             return self._distil(fold, rows, plan, progress)
 

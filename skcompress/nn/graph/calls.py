@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from ..._torch import tree_leaves
 from .labels import WILD, Labels
 from .memory_labels import Shadow, Shadows
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from ..._torch import tree_map_only
 from .calls import Call, labels_of, merge_along, protect_all, rule, tensors_in, varies
 from .labels import FIXED, WILD, Labels
 from .memory_labels import Shadow

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from ..._torch import TorchDispatchMode, get_mkldnn_enabled, set_mkldnn_enabled, tree_leaves
 from ..modules.copying import plain_copy
 from . import layer_rules as _layer_rules  # noqa: F401  # registers its rules
 from .calls import RULES, Call, Rule, protect_all, tensors_in
@@ -177,13 +176,13 @@ def decomposed() -> Iterator[None]:
     """Let torch run what it would fuse (attention, recurrent layers) as single operations."""
     with _switches, torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH):
         fast_path = torch.backends.mha.get_fastpath_enabled()
-        onednn = torch._C._get_mkldnn_enabled()
+        onednn = get_mkldnn_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
-        torch._C._set_mkldnn_enabled(False)
+        set_mkldnn_enabled(False)
         try:
             yield
         finally:
-            torch._C._set_mkldnn_enabled(onednn)
+            set_mkldnn_enabled(onednn)
             torch.backends.mha.set_fastpath_enabled(fast_path)
 
 

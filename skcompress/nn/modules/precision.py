@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+
+from ..._torch import tree_map_only
 
 __all__ = ["call_in", "module_in"]
 

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
+from ..._torch import TorchDispatchMode, tree_map_only
 from ..graph.calls import tensors_in
 from ..graph.labels import AxisKey
 from ..graph.layer_rules import operands

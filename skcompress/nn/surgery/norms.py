@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..._torch import NormBase, TorchDispatchMode
 from ..codes.coded_layers import is_coded
 from ..graph.calls import tensors_in
 from ..graph.tracer import Inputs, decomposed
@@ -46,7 +46,7 @@ def norms_behind(
     ({'1': '0'}, {'3': 'no Linear or convolution stands right before it'})
     """
     layers = dict(module.named_modules(remove_duplicate=False))
-    norms = {n: m for n, m in layers.items() if isinstance(m, nn.modules.batchnorm._NormBase)}
+    norms = {n: m for n, m in layers.items() if isinstance(m, NormBase)}
     if not norms:
         return {}, {}
     watched = plain_copy(module).eval()

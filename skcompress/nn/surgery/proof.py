@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
+from ..._torch import NormBase, tree_flatten
 from ..graph.groups import Graph
 from ..graph.tracer import Inputs
 from ..modules.copying import copy_module, plain_copy
@@ -337,7 +337,7 @@ def _scrambled(module: nn.Module) -> nn.Module:
                 else:
                     randomize(own, 0.2, 1.0)
         for layer in copied.modules():
-            if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
+            if isinstance(layer, NormBase) and layer.running_var is not None:
                 randomize(layer.running_var, 0.5, 1.5)
                 if layer.running_mean is not None:
                     randomize(layer.running_mean, -0.5, 0.5)

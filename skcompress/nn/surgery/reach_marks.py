@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from ..._torch import tree_map_only
 from ..graph.calls import RULES, tensors_in
 from ..graph.layer_rules import POOLS, operands
 from ..graph.rules import along, elementwise, move, reduce

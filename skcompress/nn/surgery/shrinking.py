@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..._torch import ConvNd, NormBase
 from ..codes.coded_layers import PackedWeight, is_coded, packed_weights
 from ..codes.quantization import Codes
 from ..graph import Graph, Kept
@@ -267,9 +268,9 @@ def _resize(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
         layer.out_features, layer.in_features = weight
     elif isinstance(layer, nn.Bilinear) and weight is not None:
         layer.out_features, layer.in1_features, layer.in2_features = weight
-    elif isinstance(layer, nn.modules.conv._ConvNd) and weight is not None and old is not None:
+    elif isinstance(layer, ConvNd) and weight is not None and old is not None:
         _resize_convolution(layer, weight, old)
-    elif isinstance(layer, nn.modules.batchnorm._NormBase):
+    elif isinstance(layer, NormBase):
         layer.num_features = _length(now, layer.num_features)
     elif isinstance(layer, nn.GroupNorm) and weight is not None:
         layer.num_groups = layer.num_groups * weight[0] // layer.num_channels
@@ -295,9 +296,7 @@ def _length(now: Mapping[str, torch.Size], default: int) -> int:
     return now[names[0]][0] if names else default
 
 
-def _resize_convolution(
-    layer: nn.modules.conv._ConvNd, weight: torch.Size, old: torch.Size
-) -> None:
+def _resize_convolution(layer: ConvNd, weight: torch.Size, old: torch.Size) -> None:
     first, second = weight[:2]
     if layer.groups > 1:  # groups go as wholes
         layer.groups = layer.groups * first // old[0]

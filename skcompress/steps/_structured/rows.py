@@ -12,7 +12,10 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from ..._nets import (
+    batch_loss,
+    batches_of,
     copy_net,
+    limit_batch_size,
     module_root,
     pack_sample_weight,
     predict_raw,
@@ -21,7 +24,9 @@ from ..._nets import (
     some_rows,
     split_rows,
     take_rows,
+    validation_loss,
 )
+from ..._torch import ConvNd, is_functorch_wrapped_tensor
 from ...base import TrainingData
 from ...nn.graph import Graph
 from ...nn.modules.copying import plain_copy
@@ -38,14 +43,14 @@ def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Ite
     X = take_rows(data.X, rows)
     if data.sample_weight is not None:
         X = pack_sample_weight(net, X, np.asarray(data.sample_weight)[rows])
-    return iter(net.get_iterator(net.get_dataset(X, data.y[rows]), training=False))
+    return batches_of(net, X, data.y[rows])
 
 
 def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: int) -> np.ndarray:
     """Return up to n of the rows: of those that `train_split` keeps from training, if it does."""
     rows = np.arange(len(data))
     split_seed = data._fold.split_seed
-    if split_seed is not None and net.train_split:
+    if split_seed is not None:
         with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
             held = split_rows(net, data.X, data.y, split_seed)[1]
             rows = held if len(held) else rows
@@ -71,7 +76,7 @@ def mean_loss(net: NeuralNet, module: nn.Module, rows: list[Any]) -> float:
     with seeded(0, net.device):
         for batch in rows:
             n = len(batch[1])
-            total += float(net.validation_step(batch)["loss"]) * n
+            total += validation_loss(net, batch) * n
             n_rows += n
     return total / max(n_rows, 1)
 
@@ -86,7 +91,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     """
     net = copy_net(net)
     net = replace_modules(net, {"module": plain_copy(module_root(net)["module"])})
-    net.batch_size = _BATCH if net.batch_size < 0 else min(net.batch_size, _BATCH)
+    limit_batch_size(net, _BATCH)
     module = module_root(net)["module"]
     module.eval()
     for parameter in module.parameters():
@@ -95,7 +100,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
     with seeded(0, net.device), torch.enable_grad():
         for Xi, yi in batches(net, data, some_rows(data.X, _MAX_ROWS)):
             module.zero_grad()
-            net.get_loss(net.infer(Xi), yi, X=Xi, training=False).backward()
+            batch_loss(net, Xi, yi).backward()
             products = {
                 name: (p.detach() * p.grad.to_dense().conj()).real.cpu()
                 for name, p in module.named_parameters()
@@ -124,7 +129,7 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
     layers = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+        if isinstance(layer, nn.Linear | ConvNd)
     }
     seen: dict[str, list[Tensor]] = {}
     for name, layer in layers.items():
@@ -139,11 +144,11 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
 
 def _measure(into: list[Tensor]) -> Any:
     def measure(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if torch._C._functorch.is_functorch_wrapped_tensor(args[0]):
+        if is_functorch_wrapped_tensor(args[0]):
             return  # one row of a vmap, which cannot be kept
         x = args[0].detach().cpu()
         x = x.abs() if x.is_complex() else x
-        if isinstance(layer, nn.modules.conv._ConvNd):
+        if isinstance(layer, ConvNd):
             x = x.movedim(-1 - len(layer.kernel_size), -1)
         x = (x.flatten(0, -2) if x.dim() > 1 else x[None]).double()
         into.append(torch.stack([torch.full_like(x[0], len(x)), x.sum(0), x.square().sum(0)]))
