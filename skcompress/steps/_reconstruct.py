@@ -18,7 +18,7 @@ from .._caching.store import Record
 from .._nets import copy_net, module_root, n_rows, predict_raw, seeded, some_rows, take_rows
 from ..base import TrainingData
 from ..base._plans import TrainedPlan
-from ..nn.codes.quantization import Grid
+from ..nn.codes.grids import Grid
 from ..nn.reconstruction.constraints import Constraint
 from ..nn.reconstruction.layer_samples import Places, can_reconstruct, n_inputs, n_places
 from ..nn.reconstruction.least_squares import Fit, LeastSquares

@@ -14,7 +14,8 @@ from torch import nn
 from .._nets import copy_net, module_root, net_digest, replace_modules
 from ..base import BaseCompressor, TrainingData
 from ..nn.codes.coded_layers import PackedWeight, channel_axis, code_layer_, packed_weights
-from ..nn.codes.quantization import Grid, dequantize, encode, fit_grid
+from ..nn.codes.grids import Grid, fit_grid
+from ..nn.codes.quantization import dequantize, encode
 from ..nn.modules.weights import Weight, find_weights, same_weights, weight_places
 from ..nn.reconstruction.constraints import Levels
 from ._reconstruct import Aim, SolvedPlan, reconstruct_

@@ -17,7 +17,7 @@ from .._nets import copy_net, module_root, net_digest, seeded
 from ..base import BaseCompressor, TrainingData
 from ..base._training import check_gradual
 from ..nn.modules.copying import copy_module
-from ..nn.scores.unit_importance import parse_threshold, smallest_enough
+from ..nn.scores.unit_selection import parse_threshold, smallest_enough
 from ..nn.scores.weight_importance import cubic_schedule
 from ..nn.surgery.proof import ProofError, provable, prove
 from ._reconstruct import reconstruct_

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .bit_packing import pack, unpack
-from .quantization import Codes, channel_views, dequantize, levels, quantize
+from .grids import channel_views
+from .quantization import Codes, dequantize, levels, quantize
 
 __all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 

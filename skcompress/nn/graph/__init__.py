@@ -6,17 +6,19 @@ finds them; what it cannot follow it protects, with the reason. Whether it was r
 matter of trust: `skcompress.nn.surgery` proves each removal.
 """
 
-from .groups import Graph, Group, Kept, PackedKept, Protected, pack_kept, unpack_kept
+from .dispatch import Inputs
+from .groups import Graph, Group, Protected
+from .kept_indices import KeptIndices, PackedIndices, pack_kept, unpack_kept
 from .labels import AxisKey
-from .tracer import Inputs, TraceError, trace
+from .tracer import TraceError, trace
 
 __all__ = [
     "AxisKey",
     "Graph",
     "Group",
     "Inputs",
-    "Kept",
-    "PackedKept",
+    "KeptIndices",
+    "PackedIndices",
     "Protected",
     "TraceError",
     "pack_kept",

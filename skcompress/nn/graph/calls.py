@@ -7,14 +7,14 @@ protects whatever flows into it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from .dispatch import tensors_in
 from .labels import WILD, Labels
 from .memory_labels import Shadow, Shadows
 
@@ -27,7 +27,6 @@ __all__ = [
     "merge_positions",
     "protect_all",
     "rule",
-    "tensors_in",
     "varies",
 ]
 
@@ -100,11 +99,6 @@ def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
     for labels in shadow.labels:
         call.labels.protect(labels, f"a weight is used in {call.where}")
     return None
-
-
-def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """Every tensor among arguments, those in lists too."""
-    return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]
 
 
 def protect_all(call: Call) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from .calls import Call, labels_of, merge_along, protect_all, rule, tensors_in, varies
+from .calls import Call, labels_of, merge_along, protect_all, rule, varies
+from .dispatch import tensors_in
 from .labels import FIXED, WILD, Labels
 from .memory_labels import Shadow
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..modules.copying import plain_copy
 from . import layer_rules as _layer_rules  # noqa: F401  # registers its rules
-from .calls import RULES, Call, Rule, protect_all, tensors_in
-from .groups import Graph, build_graph
+from .building import build_graph
+from .calls import RULES, Call, Rule, protect_all
+from .dispatch import Inputs, address_of, bind, decomposed, is_alias, tensors_in
+from .groups import Graph
 from .labels import Labels
 from .memory_labels import Shadows
 from .rules import elementwise
 
-__all__ = ["Inputs", "TraceError", "trace"]
-
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and named arguments of one call of a module."""
+__all__ = ["TraceError", "trace"]
 
 
 class TraceError(ValueError):
@@ -140,7 +137,7 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
         watch = _Watch(labels, shadows, path)
         with watch:
             out = module(*args, **kwargs)
-    seen.used |= {n for n, p in module.named_parameters() if _address(p) in watch.used}
+    seen.used |= {n for n, p in module.named_parameters() if address_of(p) in watch.used}
     seen.depends_on_data |= watch.depends_on_data
     for tensor in tensors_in([out]):
         shadow = shadows.get(tensor)
@@ -169,32 +166,10 @@ def _path_hooks(layer: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
     yield layer.register_forward_hook(leave, always_call=True)
 
 
-_switches = threading.RLock()  # they are global to the process
-
-
-@contextmanager
-def decomposed() -> Iterator[None]:
-    """Let torch run what it would fuse (attention, recurrent layers) as single operations."""
-    with _switches, torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH):
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        onednn = torch._C._get_mkldnn_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        torch._C._set_mkldnn_enabled(False)
-        try:
-            yield
-        finally:
-            torch._C._set_mkldnn_enabled(onednn)
-            torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
 _RESHAPED_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "detach_", "as_strided_"}
 
 
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
 
 
 class _Watch(TorchDispatchMode):
@@ -245,7 +220,7 @@ class _Watch(TorchDispatchMode):
         tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
         self.depends_on_data |= is_empty or by_mask or bool(tags and name not in _INDEXING)
         if not is_empty and not func.is_view:
-            self.used |= {_address(t) for t in inputs if t.layout == torch.strided}
+            self.used |= {address_of(t) for t in inputs if t.layout == torch.strided}
 
     def _where(self, name: str) -> str:
         at = self._path[-1] if self._path else ""
@@ -259,16 +234,3 @@ def _rule_for(func: Any, name: str, call: Call) -> Rule:
     if found is None and torch.Tag.pointwise in func.tags:
         found = elementwise
     return found or protect_all
-
-
-def bind(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    bound = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)}
-    return {**bound, **kwargs}
-
-
-def is_alias(args: Any, out: Any) -> bool:
-    if not isinstance(out, Tensor) or out.layout != torch.strided:
-        return False
-    storage = out.untyped_storage()._cdata
-    tensors = [t for t in tensors_in(args) if t.layout == torch.strided]
-    return any(t.untyped_storage()._cdata == storage for t in tensors)

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ..codes.quantization import Grid, dequantize, encode, fit_grid, level_bounds
+from ..codes.grids import Grid, fit_grid, level_bounds
+from ..codes.quantization import dequantize, encode
 
 __all__ = ["Constraint", "Found", "Levels", "Zeros", "fit_clipped_grid", "round_in_turn"]
 
@@ -110,7 +111,7 @@ class Levels:
     dtype : torch.dtype
         Of the scales.
     **options
-        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+        Of :func:`skcompress.nn.codes.grids.fit_grid`.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def fit_clipped_grid(weights: Tensor, importance: Tensor, **options: Any) -> Gri
     importance : Tensor of shape (n_inputs,)
         The a above.
     **options
-        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+        Of :func:`skcompress.nn.codes.grids.fit_grid`.
 
     Examples
     --------

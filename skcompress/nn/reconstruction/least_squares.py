@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..codes.quantization import Grid
+from ..codes.grids import Grid
 from .constraints import Constraint, Found
 from .layer_samples import n_inputs
 

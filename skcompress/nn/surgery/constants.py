@@ -21,13 +21,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ..graph.calls import tensors_in
+from ..graph.dispatch import Inputs, bind, decomposed, is_alias, tensors_in
 from ..graph.labels import AxisKey
 from ..graph.layer_rules import operands
-from ..graph.tracer import Inputs, bind, decomposed, is_alias
 from ..modules.copying import plain_copy
 from ..modules.precision import call_in, module_in
-from .reach_marks import PRODUCTS, marks_of
+from .row_dependence import PRODUCTS, marks_of
 
 __all__ = ["Reading", "readings"]
 

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..graph import AxisKey, Graph, Inputs, PackedKept, pack_kept, trace, unpack_kept
+from ..graph import AxisKey, Graph, Inputs, PackedIndices, pack_kept, trace, unpack_kept
 from ..modules.copying import copy_module, plain_copy
-from ..modules.folding import can_fold, fold_constants_, fold_norm_
+from ..modules.folding import can_fold, fold_constants_
 from .constants import Reading, readings
-from .norms import norms_behind
 from .proof import admit, prove, prove_same
 from .shrinking import shrink
 
-__all__ = ["Removal", "find_dead", "fold_norms", "foldable_norms", "remove", "remove_dead"]
+__all__ = ["Removal", "find_dead", "remove", "remove_dead"]
 
 Constants = dict[str, dict[int, float]]
 """For each layer the inputs that are constants, by their numbers, and their values."""
@@ -44,47 +43,8 @@ class Removal:
     """
 
     constants: Constants
-    kept: PackedKept
+    kept: PackedIndices
     units: dict[str, int]
-
-
-def foldable_norms(
-    module: nn.Module, calls: Sequence[Inputs]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return which norm layers fold into which layers, proven on the rows, and why others do not.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Not modified.
-    calls : sequence of (args, kwargs)
-        Real inputs.
-    """
-    pairs, stay = norms_behind(module, calls)
-    failed = admit(
-        pairs,
-        lambda names: prove_same(
-            module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls
-        ),
-    )
-    why = {name: f"folded, the net computes something else ({e})" for name, e in failed.items()}
-    return {n: layer for n, layer in pairs.items() if n not in failed}, {**stay, **why}
-
-
-def fold_norms(module: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
-    """Return a copy of a module with norm layers folded into the layers before them.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Not modified.
-    pairs : mapping of str to str
-        For each norm layer the layer before it.
-    """
-    copied = copy_module(module)
-    for norm, layer in pairs.items():
-        fold_norm_(copied.get_submodule(layer), copied.get_submodule(norm))
-    return copied
 
 
 def remove_dead(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..codes.coded_layers import is_coded
-from ..graph.calls import tensors_in
-from ..graph.tracer import Inputs, decomposed
-from ..modules.copying import plain_copy
-from ..modules.folding import can_fold
+from ..graph.dispatch import Inputs, decomposed, tensors_in
+from ..modules.copying import copy_module, plain_copy
+from ..modules.folding import can_fold, fold_norm_
+from .proof import admit, prove_same
 
-__all__ = ["norms_behind"]
+__all__ = ["fold_norms", "foldable_norms", "norms_behind"]
 
 
 def norms_behind(
@@ -198,3 +198,42 @@ def _is_same(x: Tensor, out: Tensor) -> bool:
         out.stride(),
         out.storage_offset(),
     )
+
+
+def foldable_norms(
+    module: nn.Module, calls: Sequence[Inputs]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return which norm layers fold into which layers, proven on the rows, and why others do not.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+    """
+    pairs, stay = norms_behind(module, calls)
+    failed = admit(
+        pairs,
+        lambda names: prove_same(
+            module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls
+        ),
+    )
+    why = {name: f"folded, the net computes something else ({e})" for name, e in failed.items()}
+    return {n: layer for n, layer in pairs.items() if n not in failed}, {**stay, **why}
+
+
+def fold_norms(module: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    """Return a copy of a module with norm layers folded into the layers before them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    pairs : mapping of str to str
+        For each norm layer the layer before it.
+    """
+    copied = copy_module(module)
+    for norm, layer in pairs.items():
+        fold_norm_(copied.get_submodule(layer), copied.get_submodule(norm))
+    return copied

@@ -20,16 +20,17 @@ demands that gradients reach the same parameters as before.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from ..graph.dispatch import Inputs
 from ..graph.groups import Graph
-from ..graph.tracer import Inputs
 from ..modules.copying import copy_module, plain_copy
-from ..modules.precision import call_in, module_in
+from ..modules.precision import module_in
+from .comparison import ProofError, check_comparable, check_same, outputs
 from .shrinking import masked, shrink
 
 __all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
@@ -38,10 +39,6 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
-
-
-class ProofError(ValueError):
-    """A pruned net does not compute what it should; the net it was made from is untouched."""
 
 
 def prove(
@@ -216,25 +213,25 @@ def prove_same(
     --------
     >>> prove_same(nn.Linear(2, 1), lambda layer: layer, [((torch.ones(1, 2),), {})])
     """
-    for dtype, tolerance, floor in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
+    for dtype, tolerance, min_scale in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
         dense = copy_module(module)
         if dtype == torch.float64:
             if not in_double:
                 continue
             dense = module_in(dtype, dense)  # before codes are decoded: that would round
         try:
-            expected = [_outputs(dense, call, dtype) for call in calls]
+            expected = [outputs(dense, call, dtype) for call in calls]
         except Exception:
             if dtype == torch.float32:
                 raise
             continue
         try:
             changed = change(copy_module(dense))
-            got = [_outputs(changed, call, dtype) for call in calls]
+            got = [outputs(changed, call, dtype) for call in calls]
         except Exception as error:
             raise ProofError(f"{type(error).__name__}: {error}") from error
         for one, other in zip(got, expected, strict=True):
-            _check_same(one, other, tolerance, floor)
+            check_same(one, other, tolerance, min_scale)
 
 
 def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[int]:
@@ -255,7 +252,7 @@ def _compare(
         dense = module_in(dtype, copy_module(module))  # before codes are decoded: that would round
         reference = masked(dense, graph, removed)
         try:
-            expected = [_outputs(reference, call, dtype) for call in calls]
+            expected = [outputs(reference, call, dtype) for call in calls]
         except Exception as error:
             if dtype == torch.float64:
                 continue
@@ -263,58 +260,15 @@ def _compare(
                 f"the net itself runs in neither double nor single precision: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        _check_finite(expected)
+        check_comparable(expected)
         try:
             pruned = shrink(dense, kept)
-            got = [_outputs(pruned, call, dtype) for call in calls]
+            got = [outputs(pruned, call, dtype) for call in calls]
         except Exception as error:
             raise ProofError(f"{type(error).__name__}: {error}") from error
         for one, other in zip(got, expected, strict=True):
-            _check_same(one, other, _TOLERANCE[dtype])
+            check_same(one, other, _TOLERANCE[dtype])
         return
-
-
-def _check_finite(expected: Any) -> None:
-    """Raise if there is no number among the outputs: between nan nothing can be told apart."""
-    leaves = [t for t in tree_flatten(expected)[0] if isinstance(t, Tensor) and t.numel()]
-    if leaves and not any(bool(t.isfinite().any()) for t in leaves):
-        raise ProofError("all outputs of the net itself are infinite or nan")
-
-
-def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
-    """Run a module in evaluation mode; chance is the same each time."""
-    args, kwargs = call_in(dtype, call)
-    module.eval()
-    with torch.no_grad(), torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return module(*args, **kwargs)
-
-
-def _check_same(got: Any, expected: Any, tolerance: float, floor: float = 0.0) -> None:
-    got_leaves, got_spec = tree_flatten(got)
-    leaves, spec = tree_flatten(expected)
-    if got_spec != spec:
-        raise ProofError(f"it returns {got_spec}, not {spec}")
-    for one, other in zip(got_leaves, leaves, strict=True):
-        if not isinstance(other, Tensor):
-            if one != other:
-                raise ProofError(f"it returns {one!r}, not {other!r}")
-            continue
-        if one.shape != other.shape:
-            raise ProofError(
-                f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}"
-            )
-        a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (one, other))
-        a, b = a.double(), b.double()
-        finite = b.isfinite()
-        if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
-            raise ProofError("other outputs are infinite or nan")
-        a, b = a[finite], b[finite]
-        if a.numel() == 0:
-            continue
-        error, scale = float((a - b).abs().max()), float(b.abs().max())
-        if not error <= tolerance * max(scale, floor):
-            raise ProofError(f"its outputs are off by {error:.2g}, at a scale of {scale:.2g}")
 
 
 def _scrambled(module: nn.Module) -> nn.Module:
@@ -347,7 +301,7 @@ def _scrambled(module: nn.Module) -> nn.Module:
 def _is_finite(module: nn.Module, calls: Sequence[Inputs]) -> bool:
     """Whether a module with random weights can be compared at all."""
     try:
-        leaves = tree_flatten(_outputs(copy_module(module), calls[-1], torch.float32))[0]
+        leaves = tree_flatten(outputs(copy_module(module), calls[-1], torch.float32))[0]
     except Exception:
         return False
     return all(bool(t.isfinite().all()) for t in leaves if isinstance(t, Tensor))

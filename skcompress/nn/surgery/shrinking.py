@@ -1,9 +1,9 @@
 """Remove units from a module for good, and record how, so that it can be done again.
 
-A cut is described by what stays: for each parameter and buffer the kept indices of each axis
-(`Kept`, plain lists that any format can store). `shrink` carries it out on a copy; sizes that
-layers write down (``out_features``, ``num_heads``, …) are set to what the tensors then have.
-Whether the cut was right is proven in `skcompress.nn.proof`.
+A cut is described by the indices that stay, for each axis of each parameter and buffer
+(`KeptIndices`, plain lists that any format can store). `shrink` carries it out on a copy; sizes
+that layers keep as attributes (``out_features``, ``num_heads``, …) follow. Whether the cut was
+right is proven in `skcompress.nn.surgery.proof`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..codes.coded_layers import PackedWeight, is_coded, packed_weights
+from ..codes.coded_layers import PackedWeight, packed_weights
 from ..codes.quantization import Codes
-from ..graph import Graph, Kept
-from ..modules.attention import prune_attention_
+from ..graph import Graph, KeptIndices
 from ..modules.copying import copy_module, plain_copy
 from ..modules.sizes import note_uncut_, sizes, uncut_sizes
+from .resizing import resize_
 
 __all__ = ["cut_to", "masked", "shapes_of", "shrink", "uncut_shapes"]
 
 _Cut = Sequence[Sequence[int] | None]
 
 
-def shrink(module: nn.Module, kept: Kept) -> nn.Module:
+def shrink(module: nn.Module, kept: KeptIndices) -> nn.Module:
     """Return a copy of a module in which only some indices of its tensors are left.
 
     Parameters
@@ -66,7 +66,7 @@ def shrink(module: nn.Module, kept: Kept) -> nn.Module:
             _check(name, before[own_attr], cut)
             _replace(owner, own_attr, cut, made)
     for layer, before in touched.values():
-        _resize(layer, before)
+        resize_(layer, before)
         note_uncut_(layer, before)
     return copied
 
@@ -124,7 +124,7 @@ def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
     }
 
 
-def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
+def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> KeptIndices:
     """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
 
     Which indices were kept does not matter when all values are loaded afterwards: the first ones
@@ -142,7 +142,7 @@ def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
     >>> cut_to(nn.Sequential(nn.Linear(3, 2)), {"0.weight": [2, 1], "0.bias": [2]})
     {'0.weight': [None, [0]]}
     """
-    kept: Kept = {}
+    kept: KeptIndices = {}
     for name, now in shapes_of(module).items():
         then = shapes.get(name, now)
         if list(then) == now:
@@ -254,64 +254,3 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
     )
     trained = all(gain.requires_grad for gain in packed.parameters())
     return PackedWeight(sliced, trained).train(packed.training)
-
-
-# --- what layers write down about their sizes ----------------------------------------------------
-
-
-def _resize(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
-    """Set the sizes that a layer keeps as attributes to those of its tensors."""
-    now = sizes(layer)
-    weight, old = now.get("weight"), before.get("weight")
-    if isinstance(layer, nn.Linear) and weight is not None:
-        layer.out_features, layer.in_features = weight
-    elif isinstance(layer, nn.Bilinear) and weight is not None:
-        layer.out_features, layer.in1_features, layer.in2_features = weight
-    elif isinstance(layer, nn.modules.conv._ConvNd) and weight is not None and old is not None:
-        _resize_convolution(layer, weight, old)
-    elif isinstance(layer, nn.modules.batchnorm._NormBase):
-        layer.num_features = _length(now, layer.num_features)
-    elif isinstance(layer, nn.GroupNorm) and weight is not None:
-        layer.num_groups = layer.num_groups * weight[0] // layer.num_channels
-        layer.num_channels = weight[0]
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag) and weight is not None:
-        layer.num_embeddings, layer.embedding_dim = weight
-    elif isinstance(layer, nn.PReLU) and weight is not None:
-        layer.num_parameters = weight[0]
-    elif isinstance(layer, nn.MultiheadAttention):
-        if "in_proj_weight" in now:
-            n_rows, n_columns = now["in_proj_weight"]
-            prune_attention_(layer, n_rows // 3, n_columns)
-        else:
-            prune_attention_(layer, *now["q_proj_weight"])
-    elif isinstance(layer, nn.RNNBase):
-        _resize_recurrent(layer, now)
-    elif isinstance(layer, nn.RNNCellBase):
-        layer.input_size, layer.hidden_size = now["weight_ih"][1], now["weight_hh"][1]
-
-
-def _length(now: Mapping[str, torch.Size], default: int) -> int:
-    names = [name for name in ("weight", "running_mean") if name in now]
-    return now[names[0]][0] if names else default
-
-
-def _resize_convolution(
-    layer: nn.modules.conv._ConvNd, weight: torch.Size, old: torch.Size
-) -> None:
-    first, second = weight[:2]
-    if layer.groups > 1:  # groups go as wholes
-        layer.groups = layer.groups * first // old[0]
-    if layer.transposed:
-        layer.in_channels, layer.out_channels = first, second * layer.groups
-    else:
-        layer.in_channels, layer.out_channels = second * layer.groups, first
-
-
-def _resize_recurrent(layer: nn.RNNBase, now: Mapping[str, torch.Size]) -> None:
-    gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
-    layer.input_size = now["weight_ih_l0"][1]
-    layer.hidden_size = now["weight_hh_l0"][0] // gates
-    if layer.proj_size:
-        layer.proj_size = now["weight_hr_l0"][0]
-    if not is_coded(layer):
-        layer._init_flat_weights()

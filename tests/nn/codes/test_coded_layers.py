@@ -16,7 +16,7 @@ from skcompress.nn.codes.coded_layers import (
     pack_weight,
     packed_weights,
 )
-from skcompress.nn.codes.quantization import channel_views
+from skcompress.nn.codes.grids import channel_views
 from tests.nn.layer_cases import (
     EACH_LAYER,
     KINDS,

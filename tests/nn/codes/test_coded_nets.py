@@ -18,7 +18,8 @@ from skcompress.nn.codes.coded_layers import (
     pack_weight,
     packed_weights,
 )
-from skcompress.nn.modules.counting import count_macs, count_nonzero, count_params, count_weights
+from skcompress.nn.modules.counting import count_nonzero, count_params, count_weights
+from skcompress.nn.modules.macs import count_macs
 from skcompress.nn.modules.weights import find_weights
 from tests.nn.layer_cases import (
     KINDS,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcompress.nn.modules.copying import copy_module
-from skcompress.nn.modules.counting import count_macs, count_params, count_weights
+from skcompress.nn.modules.counting import count_params, count_weights
 from skcompress.nn.modules.folding import add_bias_, has_new_bias
 from skcompress.nn.modules.low_rank import (
     LowRank,
@@ -22,6 +22,7 @@ from skcompress.nn.modules.low_rank import (
     rank_for_energy,
     singular_values,
 )
+from skcompress.nn.modules.macs import count_macs
 from skcompress.nn.modules.precision import call_in, module_in
 from skcompress.nn.modules.sizes import uncut_sizes
 from skcompress.nn.modules.weights import find_weights

@@ -9,8 +9,7 @@ from torch import nn
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
 from skcompress.nn.modules import folding
 from skcompress.nn.surgery import norms
-from skcompress.nn.surgery.dead_units import fold_norms, foldable_norms
-from skcompress.nn.surgery.norms import norms_behind
+from skcompress.nn.surgery.norms import fold_norms, foldable_norms, norms_behind
 from tests.nn.surgery.test_dead_units import calls_of, largest_error
 
 

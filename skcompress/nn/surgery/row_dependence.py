@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from ..graph.calls import RULES, tensors_in
+from ..graph.calls import RULES
+from ..graph.dispatch import tensors_in
 from ..graph.layer_rules import POOLS, operands
 from ..graph.rules import along, elementwise, move, reduce
 
