@@ -20,8 +20,8 @@ from ..base import TrainingData
 from ..base._plans import TrainedPlan
 from ..nn.codes.grids import Grid
 from ..nn.reconstruction.constraints import Constraint
-from ..nn.reconstruction.layer_samples import Places, can_reconstruct, n_inputs, n_places
-from ..nn.reconstruction.least_squares import Fit, LeastSquares
+from ..nn.reconstruction.layer_samples import LayerSamples, can_reconstruct, n_inputs, n_samples_of
+from ..nn.reconstruction.least_squares import LayerFit, LeastSquares
 
 # Raise it when the same net and rows would lead to other weights.
 _RULES = 2
@@ -36,7 +36,7 @@ _SCALE, _POINT = "#scale", "#zero_point"
 _NUMBERS = 1 << 26
 
 Errors = dict[str, tuple[float, float]]
-Calls = list[tuple[Places, Tensor] | None]
+Calls = list[tuple[LayerSamples, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def reconstruct_(
     return Reconstruction(pairs, grids)
 
 
-def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
+def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, LayerFit]) -> Record:
     root = module_root(net)
     arrays = {}
     for name, fit in fits.items():
@@ -184,7 +184,7 @@ def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
 
 def _solve(
     dense: NeuralNet, changed: NeuralNet, net: NeuralNet, aims: Mapping[str, Aim], X: Any
-) -> tuple[int, dict[str, Fit]]:
+) -> tuple[int, dict[str, LayerFit]]:
     """Change the weights of `net`; return how many layers may change, and what came of which.
 
     Of none, if the outputs of the net come no nearer than those of `changed`.
@@ -233,7 +233,7 @@ def _layers_to_change(net: NeuralNet, aims: Mapping[str, Aim], X: Any) -> list[_
     samples: dict[str, int] = {}
 
     def count(name: str, layer: nn.Module, output: Any) -> None:
-        samples[name] = samples.get(name, 0) + n_places(layer, output)
+        samples[name] = samples.get(name, 0) + n_samples_of(layer, output)
 
     with _watched(net, names, lambda name, layer, _, output: count(name, layer, output)):
         predict_raw(net, rows)
@@ -254,7 +254,7 @@ class _Targets:
         self._found: dict[str, list[Calls]] = {}
 
     def of(self, layer: _Layer) -> list[Calls]:
-        """Return for each chunk of rows the places and outputs of each call."""
+        """Return for each chunk of rows the samples and their outputs of each call."""
         if layer.name not in self._found:
             self._find(layer.n_rows)
         return self._found.pop(layer.name)
@@ -277,10 +277,10 @@ class _Targets:
             if _is_wrapped(output):
                 calls[-1].append(None)
                 return
-            places = Places.draw(layer, output, own.share, seed=len(calls))
-            values = places.outputs(layer, output)
+            samples = LayerSamples.draw(layer, output, own.share, seed=len(calls))
+            values = samples.outputs(layer, output)
             values = values if own.aim.outputs is None else values[:, own.aim.outputs]
-            calls[-1].append((places, values.detach().cpu()))
+            calls[-1].append((samples, values.detach().cpu()))
 
         with _watched(self._dense, list(chosen), note):
             for chunk in _chunks(self._X, n):
@@ -289,7 +289,7 @@ class _Targets:
                 predict_raw(self._dense, chunk)
 
 
-def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> Fit:
+def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> LayerFit:
     """Give one layer new weights, if that is for the better."""
     sums = LeastSquares(module_root(net).get_submodule(own.name), own.aim.constraint)
     return sums.solve_() if _collect(sums, net, own, targets, X) else sums.leave_()
@@ -302,9 +302,9 @@ def _collect(sums: LeastSquares, net: NeuralNet, own: _Layer, targets: list[Call
         for x, target in zip(inputs, calls, strict=False):
             if x is None or target is None or _is_wrapped(x):
                 return False
-            places, y = target
+            samples, y = target
             try:
-                own_x = places.inputs(sums.layer, x)
+                own_x = samples.inputs(sums.layer, x)
             except ValueError:  # the net has done something else with these rows than before
                 return False
             sums.add(own_x, y, held_out=number % _HELD_OUT == _HELD_OUT - 1)

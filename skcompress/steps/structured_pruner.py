@@ -150,7 +150,7 @@ class StructuredPruner(BaseCompressor):
     trained it so; else of all, whose loss says less where a net knows them by heart.
 
     ``reconstruct=True`` goes through the layers in the order of their calls. Let
-    :math:`y_i` be what a layer puts out for sample i (a row, or a place of a
+    :math:`y_i` be what a layer puts out for sample i (a row, or a position of a
     convolution) in the net before the removal, of the outputs that stay, and
     :math:`x'_i` what it is given now. It gets the weights and the bias
 

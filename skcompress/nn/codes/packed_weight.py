@@ -17,16 +17,16 @@ __all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 
 # The state but for trainable gains.
 _STATE = ("packed", "zero_point", "exponent")
-_Noted = tuple[tuple[str, Tensor | None, int, int], ...]  # name, tensor, version, address
+_StateVersion = tuple[tuple[str, Tensor | None, int, int], ...]  # name, tensor, version, address
 
 
-class _Kept(NamedTuple):
+class _CachedTensor(NamedTuple):
     """A tensor that was computed, and what it was computed from."""
 
     values: Tensor
     version: int
     gain: Tensor | None  # None: it did not matter
-    noted: _Noted
+    state: _StateVersion
 
 
 class PackedWeight(nn.Module):
@@ -77,8 +77,8 @@ class PackedWeight(nn.Module):
     exponent: Tensor
     zero_point: Tensor | None
     _like: Tensor
-    _kept: _Kept | None
-    _kept_levels: _Kept | None
+    _cached: _CachedTensor | None
+    _cached_levels: _CachedTensor | None
 
     def __init__(self, codes: Codes, requires_grad: bool = True) -> None:
         super().__init__()
@@ -116,16 +116,16 @@ class PackedWeight(nn.Module):
             product = self._levels().reshape(view) * self.scale.reshape(scale_view)
             return product.reshape(self.shape)
         # Read once: another thread may put another tuple there meanwhile, but changes none.
-        kept = self._kept
-        if kept is not None and self._is_current(kept, gain):
-            return kept.values
+        cached = self._cached
+        if cached is not None and self._is_current(cached, gain):
+            return cached.values
         # The first use may be in inference mode, and a later one in training.
         with torch.inference_mode(False), torch.no_grad():
             # Noted before the codes are read: a change in between then shows at the next call.
             gain = None if gain is None else gain.detach().clone()
-            noted, codes = self._note(), self.codes()
+            state, codes = self._state_version(), self.codes()
             values = dequantize(codes)
-        self._kept = _kept(values, gain, noted)
+        self._cached = _cache_entry(values, gain, state)
         return values
 
     def codes(self) -> Codes:
@@ -194,15 +194,15 @@ class PackedWeight(nn.Module):
         return f"{'x'.join(map(str, self.shape))}, bits={self.bits}, {kind}, {granularity}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_kept_levels": None}
+        return {**self.__dict__, "_cached": None, "_cached_levels": None}
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedWeight:
         self._forget()  # moves exchange the data under a parameter without a trace
         return super()._apply(fn, recurse)
 
     def _forget(self) -> None:
-        self._kept = None
-        self._kept_levels = None
+        self._cached = None
+        self._cached_levels = None
 
     def _is_followed(self, gain: Tensor) -> bool:
         """Whether gradients, or a transformation such as functional_call, pass through a gain."""
@@ -215,25 +215,25 @@ class PackedWeight(nn.Module):
 
     def _levels(self) -> Tensor:
         """Levels for training, kept so that a step costs a product and no unpacking."""
-        kept, dtype = self._kept_levels, self.gain.dtype
-        if kept is not None and self._is_as_noted(kept.noted) and kept.values.dtype == dtype:
-            return kept.values
-        noted = self._note()
+        cached, dtype = self._cached_levels, self.gain.dtype
+        if cached is not None and self._is_unchanged(cached.state) and cached.values.dtype == dtype:
+            return cached.values
+        state = self._state_version()
         with torch.inference_mode(False), torch.no_grad():
             values = levels(self.codes())
-        self._kept_levels = _kept(values, None, noted)
+        self._cached_levels = _cache_entry(values, None, state)
         return values
 
-    def _is_current(self, kept: _Kept, gain: Tensor | None) -> bool:
-        """Whether neither the state nor the kept values have changed since."""
-        if not self._is_as_noted(kept.noted) or kept.version != kept.values._version:
+    def _is_current(self, cached: _CachedTensor, gain: Tensor | None) -> bool:
+        """Whether neither the state nor the cached values have changed since."""
+        if not self._is_unchanged(cached.state) or cached.version != cached.values._version:
             return False
         # Gains are compared by value: fused optimizers and writes through .data count no version.
-        if kept.gain is None or gain is None:
-            return kept.gain is gain
-        return _is_same(kept.gain, gain)
+        if cached.gain is None or gain is None:
+            return cached.gain is gain
+        return _is_same(cached.gain, gain)
 
-    def _note(self) -> _Noted | None:
+    def _state_version(self) -> _StateVersion | None:
         """Return what changes whenever the state does; None where that cannot be told."""
         state = [(name, self._buffers.get(name)) for name in _STATE]
         if any(t is not None and t.is_inference() for _, t in state):  # these count no versions
@@ -243,10 +243,10 @@ class PackedWeight(nn.Module):
             for name, t in state
         )
 
-    def _is_as_noted(self, noted: _Noted) -> bool:
+    def _is_unchanged(self, state: _StateVersion) -> bool:
         """Whether the state has not changed since; asked at each use, so by hand."""
         buffers = self._buffers
-        for name, tensor, version, address in noted:
+        for name, tensor, version, address in state:
             if buffers.get(name) is not tensor:
                 return False
             if tensor is not None and (tensor._version != version or tensor.data_ptr() != address):
@@ -254,8 +254,10 @@ class PackedWeight(nn.Module):
         return True
 
 
-def _kept(values: Tensor, gain: Tensor | None, noted: _Noted | None) -> _Kept | None:
-    return None if noted is None else _Kept(values, values._version, gain, noted)
+def _cache_entry(
+    values: Tensor, gain: Tensor | None, state: _StateVersion | None
+) -> _CachedTensor | None:
+    return None if state is None else _CachedTensor(values, values._version, gain, state)
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

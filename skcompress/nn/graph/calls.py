@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .dispatch import tensors_in
 from .labels import WILD, Labels
-from .memory_labels import Shadow, Shadows
+from .memory_labels import MemoryLabels, TensorLabels
 
 __all__ = [
     "RULES",
@@ -43,8 +43,10 @@ class Call:
         All arguments by their names in the schema.
     out : object
         What it returned.
-    labels, shadows
-        Of the trace.
+    labels : Labels
+        Of all parameters, the same in the whole trace.
+    memory : MemoryLabels
+        Of the tensors of this forward pass.
     where : str
         The operation and the layer it stands in, for reasons.
     """
@@ -53,13 +55,13 @@ class Call:
     args: dict[str, Any]
     out: Any
     labels: Labels
-    shadows: Shadows
+    memory: MemoryLabels
     where: str
 
-    def shadow(self, name: str) -> Shadow | None:
+    def tensor_labels(self, name: str) -> TensorLabels | None:
         """Labels of an argument."""
         value = self.args.get(name)
-        return self.shadows.get(value) if isinstance(value, Tensor) else None
+        return self.memory.get(value) if isinstance(value, Tensor) else None
 
     def single(self, name: str) -> Tensor | None:
         """Labels of an argument as those of an activation: one for each element."""
@@ -70,9 +72,9 @@ class Call:
         """Put labels over the result, or over one of several."""
         out = self.out if out is None else out
         if labels is None:
-            self.shadows.clear(out)
+            self.memory.clear(out)
         else:
-            self.shadows.set(out, Shadow([labels.expand(out.shape)]))
+            self.memory.set(out, TensorLabels([labels.expand(out.shape)]))
 
 
 Rule = Callable[[Call], None]
@@ -91,12 +93,12 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
     """Labels of a tensor, one for each element; a weight's axes are protected instead."""
-    shadow = call.shadows.get(tensor)
-    if shadow is None:
+    found = call.memory.get(tensor)
+    if found is None:
         return None
-    if len(shadow.labels) == 1:
-        return shadow.labels[0]
-    for labels in shadow.labels:
+    if len(found.labels) == 1:
+        return found.labels[0]
+    for labels in found.labels:
         call.labels.protect(labels, f"a weight is used in {call.where}")
     return None
 
@@ -104,11 +106,11 @@ def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
 def protect_all(call: Call) -> None:
     """What an unknown operation does: all that flows into it stays, what comes out is fixed."""
     for tensor in tensors_in(call.args.values()):
-        shadow = call.shadows.get(tensor)
-        for labels in shadow.labels if shadow is not None else ():
+        found = call.memory.get(tensor)
+        for labels in found.labels if found is not None else ():
             call.labels.protect(labels, f"it flows into {call.where}")
     for tensor in tensors_in([call.out]):
-        call.shadows.clear(tensor)
+        call.memory.clear(tensor)
 
 
 def varies(labels: Tensor, axis: int) -> bool:

@@ -47,8 +47,8 @@ def product(call: Call) -> None:
     """A product with a weight ends units and begins others; one of activations couples them."""
     a, b = (call.args[n] for n in operands(call.args))
     vector = b.dim() == 1 or a.dim() == 1
-    weight = call.shadows.get(b)
-    mirrored = call.shadows.get(a)
+    weight = call.memory.get(b)
+    mirrored = call.memory.get(a)
     if vector:
         return protect_all(call)
     if weight is not None and weight.is_parameter:
@@ -97,9 +97,9 @@ def _plus(call: Call, labels: Tensor | None, added: Tensor) -> Tensor | None:
 
 def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | None:
     """Return the labels of ``x @ weight``, of shape (..., 1, n)."""
-    shadow = call.shadows.get(weight)
-    columns, rows = axis_labels(shadow, -2), axis_labels(shadow, -1)
-    for labels in shadow.labels if shadow is not None else ():
+    found = call.memory.get(weight)
+    columns, rows = axis_labels(found, -2), axis_labels(found, -1)
+    for labels in found.labels if found is not None else ():
         known = [v for v in (columns, rows) if v is not None]
         [distinct] = without_repeats(labels)
         if not any(bool(torch.isin(distinct, v).all()) for v in known):
@@ -136,7 +136,7 @@ def _of_activations(call: Call, a: Tensor, b: Tensor) -> Tensor | None:
 @rule("convolution")
 def convolution(call: Call) -> None:
     """Channels in, channels out; with groups, a whole group is one unit."""
-    weight = call.shadow("weight")
+    weight = call.tensor_labels("weight")
     first, second = axis_labels(weight, 0), axis_labels(weight, 1)
     units = call.single("input")
     if units is not None:
@@ -203,8 +203,8 @@ def layer_norm(call: Call) -> None:
     units = call.single("input")
     axes = [-1 - k for k in range(len(call.args["normalized_shape"]))]
     for name in ("weight", "bias"):
-        shadow = call.shadow(name)
-        for labels in shadow.labels if shadow is not None else ():
+        found = call.tensor_labels(name)
+        for labels in found.labels if found is not None else ():
             call.labels.protect(labels, f"{call.where} takes statistics over it")
     if units is None:
         return
@@ -253,8 +253,8 @@ def pool(call: Call) -> None:
 @rule("embedding")
 def embedding(call: Call) -> None:
     """Columns of the table are units; which rows there are is a matter of the data."""
-    shadow = call.shadow("weight")
-    rows, units = axis_labels(shadow, 0), axis_labels(shadow, 1)
+    found = call.tensor_labels("weight")
+    rows, units = axis_labels(found, 0), axis_labels(found, 1)
     _protect(call, rows, "it is looked up by number")
     _protect(call, call.single("indices"), f"it is looked up in {call.where}")
     if units is None:
@@ -266,8 +266,8 @@ def embedding(call: Call) -> None:
 @rule("_embedding_bag", "_embedding_bag_forward_only")
 def embedding_bag(call: Call) -> None:
     """Like an embedding; only the first result holds values."""
-    shadow = call.shadow("weight")
-    rows, units = axis_labels(shadow, 0), axis_labels(shadow, 1)
+    found = call.tensor_labels("weight")
+    rows, units = axis_labels(found, 0), axis_labels(found, 1)
     _protect(call, rows, "it is looked up by number")
     if units is not None:
         call.labels.mark(units, "out")

@@ -1,7 +1,7 @@
 """Labels of tensors, kept for each memory block.
 
-Each storage that holds labelled values has a *shadow*: labels in the same places. A tensor's
-labels are its strides laid over the shadow, so views need no rule at all, whatever they do, and
+Each storage that holds labelled values has labels in the same order. A tensor's
+labels are its strides laid over these, so views need no rule at all, whatever they do, and
 a write through a view is seen by whoever reads the base.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from .labels import FIXED, Labels
 
-__all__ = ["Shadow", "Shadows", "axis_labels"]
+__all__ = ["MemoryLabels", "TensorLabels", "axis_labels"]
 
 
 @dataclass
-class Shadow:
+class TensorLabels:
     """Labels of one tensor.
 
     Attributes
@@ -69,8 +69,8 @@ class _Block:
         return [labels.permute(order) for labels in self.axes]
 
 
-class Shadows:
-    """Shadow of every labelled storage of one forward pass."""
+class MemoryLabels:
+    """TensorLabels of every labelled storage of one forward pass."""
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
@@ -99,7 +99,7 @@ class Shadows:
             storage, tensor.element_size(), [], True, tensor, vectors
         )
 
-    def get(self, tensor: Tensor) -> Shadow | None:
+    def get(self, tensor: Tensor) -> TensorLabels | None:
         """Return the labels of a tensor; None if it belongs to no unit."""
         if tensor.layout != torch.strided:
             return None
@@ -111,25 +111,25 @@ class Shadows:
                 self.labels.protect(labels, "its values are read as another dtype")
             return None
         if (permuted := block.permuted(tensor)) is not None:
-            return Shadow(permuted, block.is_parameter)
+            return TensorLabels(permuted, block.is_parameter)
         place = (tensor.shape, tensor.stride(), tensor.storage_offset())
-        return Shadow(
+        return TensorLabels(
             [labels.as_strided(*place) for labels in block.laid_out()], block.is_parameter
         )
 
-    def set(self, tensor: Tensor, shadow: Shadow) -> None:
+    def set(self, tensor: Tensor, given: TensorLabels) -> None:
         """Put labels over a tensor: a new one, or one that was written to in place."""
         storage = tensor.untyped_storage()
         block = self._blocks.get(storage._cdata)
-        if block is None or len(block.laid_out()) != len(shadow.labels):
+        if block is None or len(block.laid_out()) != len(given.labels):
             self._forget(block)
             size = storage.nbytes() // tensor.element_size()
-            blank = [torch.full((size,), FIXED) for _ in shadow.labels]
-            block = _Block(storage, tensor.element_size(), blank, shadow.is_parameter)
+            blank = [torch.full((size,), FIXED) for _ in given.labels]
+            block = _Block(storage, tensor.element_size(), blank, given.is_parameter)
             self._blocks[storage._cdata] = block
-        block.is_parameter &= shadow.is_parameter
+        block.is_parameter &= given.is_parameter
         place = (tensor.shape, tensor.stride(), tensor.storage_offset())
-        for own, labels in zip(block.laid_out(), shadow.labels, strict=True):
+        for own, labels in zip(block.laid_out(), given.labels, strict=True):
             own.as_strided(*place).copy_(labels)
 
     def clear(self, tensor: Tensor) -> None:
@@ -147,12 +147,12 @@ class Shadows:
             self.labels.protect(labels, "it is overwritten in the forward pass")
 
 
-def axis_labels(shadow: Shadow | None, axis: int) -> Tensor | None:
+def axis_labels(parameter: TensorLabels | None, axis: int) -> Tensor | None:
     """Return the labels along one axis of a parameter, if there are such.
 
     They differ from index to index and are the same at all places of the other axes.
     """
-    for labels in shadow.labels if shadow is not None else ():
+    for labels in parameter.labels if parameter is not None else ():
         if labels.size(axis) > 1 and labels.stride(axis) == 0:
             continue
         moved = labels.movedim(axis, 0)

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from .calls import Call, labels_of, merge_along, protect_all, rule, varies
 from .dispatch import tensors_in
 from .labels import FIXED, WILD, Labels
-from .memory_labels import Shadow
+from .memory_labels import TensorLabels
 
 __all__ = ["elementwise"]
 
@@ -40,18 +40,18 @@ def elementwise(call: Call) -> None:
             if (labels := labels_of(call, scalar)) is not None:
                 call.labels.protect(labels, f"one value serves several units in {call.where}")
         tensors = [t for t in tensors if t.numel() > 1]
-    known = [(t, s) for t in tensors if (s := call.shadows.get(t)) is not None]
+    known = [(t, s) for t in tensors if (s := call.memory.get(t)) is not None]
     if not known:
-        return call.shadows.clear(out)
+        return call.memory.clear(out)
     if all(s.is_parameter and len(s.labels) > 1 for _, s in known):
         return _weights_only(call, tensors, [s for _, s in known])
     flat = [(t, s.labels[0]) for t, s in known if len(s.labels) == 1]
     result = _meet(call, flat, out)
-    for tensor, shadow in known:
-        if len(shadow.labels) > 1:
-            _meet_weight(call, result, tensor, shadow)
+    for tensor, own in known:
+        if len(own.labels) > 1:
+            _meet_weight(call, result, tensor, own)
     for tensor in tensors:
-        if call.shadows.get(tensor) is None:
+        if call.memory.get(tensor) is None:
             _meet_fixed(call, result, tensor)
     return call.put(result, out)
 
@@ -84,10 +84,10 @@ def _meet_fixed(call: Call, result: Tensor, tensor: Tensor) -> None:
             result.clamp_(max=FIXED)
 
 
-def _meet_weight(call: Call, result: Tensor, tensor: Tensor, shadow: Shadow) -> None:
+def _meet_weight(call: Call, result: Tensor, tensor: Tensor, own: TensorLabels) -> None:
     """Couple a parameter with several axes to the units along one of them."""
     met = False
-    for labels in shadow.labels:
+    for labels in own.labels:
         wide = labels.expand(result.shape)
         if not met and _is_one_to_one(call.labels, result, wide):
             call.labels.unify(result, wide, f"it meets values that stay in {call.where}")
@@ -107,16 +107,16 @@ def _is_one_to_one(labels: Labels, a: Tensor, b: Tensor) -> bool:
     return len(pairs) == len({unit for unit, _ in pairs}) == len(places)
 
 
-def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> None:
+def _weights_only(call: Call, tensors: list[Tensor], known: list[TensorLabels]) -> None:
     """Weights combined before use, such as a weight times its mask: axis meets axis."""
-    first = shadows[0]
-    same = len(tensors) == len(shadows) and all(t.shape == call.out.shape for t in tensors)
+    first = known[0]
+    same = len(tensors) == len(known) and all(t.shape == call.out.shape for t in tensors)
     if call.func._schema.is_mutable or not same:
         return protect_all(call)
-    for other in shadows[1:]:
+    for other in known[1:]:
         for a, b in zip(first.labels, other.labels, strict=True):
             call.labels.unify(a, b, f"it meets values that stay in {call.where}")
-    return call.shadows.set(call.out, first)
+    return call.memory.set(call.out, first)
 
 
 @rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "new_empty", "randn", "rand")
@@ -124,9 +124,9 @@ def _weights_only(call: Call, tensors: list[Tensor], shadows: list[Shadow]) -> N
 def constant(call: Call) -> None:
     """Constants and noise fit whatever they meet; their width is a matter of the proof."""
     given = call.args.get("p", call.args.get("mean"))
-    if isinstance(given, Tensor) and call.shadows.get(given) is not None:
+    if isinstance(given, Tensor) and call.memory.get(given) is not None:
         return protect_all(call)
-    in_place = call.func._schema.is_mutable and call.shadows.get(call.out) is not None
+    in_place = call.func._schema.is_mutable and call.memory.get(call.out) is not None
     return None if in_place else call.put(torch.tensor(WILD))
 
 
@@ -154,19 +154,19 @@ def move(call: Call) -> None:
     for other in tensors_in(v for name, v in call.args.items() if name not in moved):
         if (labels := labels_of(call, other)) is not None:
             call.labels.protect(labels, f"it says what is moved in {call.where}")
-    shadows = [call.shadows.get(t) for t in tensors]
-    channels = {len(s.labels) for s in shadows if s is not None}
+    known = [call.memory.get(t) for t in tensors]
+    channels = {len(s.labels) for s in known if s is not None}
     if channels == {1}:
         return _move_one(call, moved, 0)
-    if len(tensors) != 1 or shadows[0] is None:
+    if len(tensors) != 1 or known[0] is None:
         return protect_all(call)
     if not isinstance(call.out, Tensor):
-        outs = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
+        outs = [_moved(call, moved, k) for k in range(len(known[0].labels))]
         for number, out in enumerate(call.out):
-            call.shadows.set(out, Shadow([part[number] for part in outs], is_parameter=True))
+            call.memory.set(out, TensorLabels([part[number] for part in outs], is_parameter=True))
         return None
-    own = [_moved(call, moved, k) for k in range(len(shadows[0].labels))]
-    return call.shadows.set(call.out, Shadow(own, is_parameter=True))
+    own = [_moved(call, moved, k) for k in range(len(known[0].labels))]
+    return call.memory.set(call.out, TensorLabels(own, is_parameter=True))
 
 
 def _move_one(call: Call, moved: Sequence[str], channel: int) -> None:
@@ -180,10 +180,10 @@ def _move_one(call: Call, moved: Sequence[str], channel: int) -> None:
 
 def _moved(call: Call, moved: Sequence[str], channel: int) -> Any:
     def labels_for(tensor: Tensor) -> Tensor:
-        shadow = call.shadows.get(tensor)
-        if shadow is None:
+        found = call.memory.get(tensor)
+        if found is None:
             return torch.full(tensor.shape, FIXED)
-        return shadow.labels[channel].contiguous()
+        return found.labels[channel].contiguous()
 
     args = dict(call.args)
     for name in moved:

@@ -19,7 +19,7 @@ from .calls import RULES, Call, Rule, protect_all
 from .dispatch import Inputs, address_of, bind, decomposed, is_alias, tensors_in
 from .groups import Graph
 from .labels import Labels
-from .memory_labels import Shadows
+from .memory_labels import MemoryLabels
 from .rules import elementwise
 
 __all__ = ["TraceError", "trace"]
@@ -33,7 +33,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     """Find the groups of units that can be removed from a module.
 
     A copy of the module is run on the given inputs, in evaluation and in training mode. Every
-    operation is watched as torch executes it, so layers, functions and operators are all seen,
+    operation is watched as torch executes it, so layers, functions and operators are all coverage,
     and views, loops and branches as they really happen. A branch that depends on the data is
     known only as far as the inputs take it: give several calls.
 
@@ -65,14 +65,14 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
       2.weight: 2 units stay: it is an output of the net
     """
     labels = Labels()
-    seen = _Seen()
+    coverage = _Coverage()
     for training in (True, False):
         copied = _copy_to_watch(module)  # again: a module may keep something of its training
         for call in calls:
-            _trace_call(copied, call, training, labels, seen)
+            _trace_call(copied, call, training, labels, coverage)
     plain = plain_copy(module)
-    unused = [n for n, p in plain.named_parameters() if p.dim() > 1 and n not in seen.used]
-    if unused and seen.depends_on_data:
+    unused = [n for n, p in plain.named_parameters() if p.dim() > 1 and n not in coverage.used]
+    if unused and coverage.depends_on_data:
         _protect_everything(
             labels,
             f"{unused[0]} was not used on these rows, and what is used depends on the data",
@@ -90,7 +90,7 @@ def _copy_to_watch(module: nn.Module) -> nn.Module:
 
 
 @dataclass
-class _Seen:
+class _Coverage:
     """What the traces have come by."""
 
     used: set[str] = field(default_factory=set)
@@ -98,7 +98,7 @@ class _Seen:
 
 
 def _trace_call(
-    module: nn.Module, call: Inputs, training: bool, labels: Labels, seen: _Seen
+    module: nn.Module, call: Inputs, training: bool, labels: Labels, coverage: _Coverage
 ) -> None:
     """Trace one call; in training mode as far as the module has one for these inputs."""
     module.train(training)
@@ -106,10 +106,10 @@ def _trace_call(
         try:
             # With gradients torch takes the long way through operations it would else fuse.
             with torch.enable_grad():
-                _run(module, call, labels, seen)
+                _run(module, call, labels, coverage)
         except RuntimeError:
             with torch.no_grad():
-                _run(module, call, labels, seen)
+                _run(module, call, labels, coverage)
     except Exception as error:
         if not training:
             raise TraceError(_describe(error)) from error
@@ -122,11 +122,11 @@ def _describe(error: Exception) -> str:
     )
 
 
-def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
+def _run(module: nn.Module, call: Inputs, labels: Labels, coverage: _Coverage) -> None:
     args, kwargs = call
-    shadows = Shadows(labels)
+    memory = MemoryLabels(labels)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        shadows.add_parameter(name, tensor)
+        memory.add_parameter(name, tensor)
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     path: list[str] = []
@@ -134,14 +134,14 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
         for name, layer in module.named_modules():
             for handle in _path_hooks(layer, name, path):
                 hooks.callback(handle.remove)
-        watch = _Watch(labels, shadows, path)
-        with watch:
+        propagation = _LabelPropagation(labels, memory, path)
+        with propagation:
             out = module(*args, **kwargs)
-    seen.used |= {n for n, p in module.named_parameters() if address_of(p) in watch.used}
-    seen.depends_on_data |= watch.depends_on_data
+    coverage.used |= {n for n, p in module.named_parameters() if address_of(p) in propagation.used}
+    coverage.depends_on_data |= propagation.depends_on_data
     for tensor in tensors_in([out]):
-        shadow = shadows.get(tensor)
-        for own in shadow.labels if shadow is not None else ():
+        found = memory.get(tensor)
+        for own in found.labels if found is not None else ():
             labels.protect(own, "it is an output of the net")
     for leaf in tree_leaves(out):
         if not isinstance(leaf, Tensor | int | float | str | bool | type(None)):
@@ -172,13 +172,13 @@ _RESHAPED_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "detach_", "
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
-class _Watch(TorchDispatchMode):
+class _LabelPropagation(TorchDispatchMode):
     """Sees every operation that torch executes, and applies its rule."""
 
-    def __init__(self, labels: Labels, shadows: Shadows, path: list[str]) -> None:
+    def __init__(self, labels: Labels, memory: MemoryLabels, path: list[str]) -> None:
         super().__init__()
         self._labels = labels
-        self._shadows = shadows
+        self._memory = memory
         self._path = path
         self.used: set[int] = set()
         self.depends_on_data = False
@@ -204,7 +204,7 @@ class _Watch(TorchDispatchMode):
             args=bind(func, args, kwargs),
             out=out,
             labels=self._labels,
-            shadows=self._shadows,
+            memory=self._memory,
             where=self._where(name),
         )
         try:

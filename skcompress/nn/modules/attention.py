@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..codes.coded_layers import _coded_class, packed_weights
+from ..codes.coded_layers import coded_class, packed_weights
 
 __all__ = ["PrunedAttention", "prune_attention_"]
 
@@ -22,7 +22,7 @@ def prune_attention_(layer: nn.MultiheadAttention, n_rows: int, n_columns: int) 
         Of the projection of queries.
     """
     attrs = tuple(packed_weights(layer))
-    layer.__class__ = _coded_class(PrunedAttention, attrs) if attrs else PrunedAttention
+    layer.__class__ = coded_class(PrunedAttention, attrs) if attrs else PrunedAttention
     # Torch's fused kernels, which this switches off, know no other width than heads * head_dim.
     layer._qkv_same_embed_dim = False
     layer.embed_dim = n_columns

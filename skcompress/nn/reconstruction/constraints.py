@@ -1,7 +1,7 @@
 r"""Weights of a certain form, with zeros or on a grid, that come nearest to others.
 
-How near is told by the samples that a layer sees. The least squares of :mod:`.reconstruction`
-rise around their solution :math:`W^*` by
+How near is told by the samples that a layer sees. The least squares of
+:mod:`.least_squares` rise around their solution :math:`W^*` by
 
 .. math:: \operatorname{tr} \, (W - W^*) \, H \, (W - W^*)^\top
 
@@ -25,7 +25,14 @@ from torch import Tensor
 from ..codes.grids import Grid, fit_grid, level_bounds
 from ..codes.quantization import dequantize, encode
 
-__all__ = ["Constraint", "Found", "Levels", "Zeros", "fit_clipped_grid", "round_in_turn"]
+__all__ = [
+    "ConstrainedWeights",
+    "Constraint",
+    "Levels",
+    "Zeros",
+    "fit_clipped_grid",
+    "round_in_turn",
+]
 
 # Ranges of a grid: shares of the one that all weights are in.
 _RANGES = tuple(1 - 0.05 * i for i in range(17))
@@ -34,7 +41,7 @@ _BLOCK = 128
 _MOST_WORK = 8
 
 
-class Found(NamedTuple):
+class ConstrainedWeights(NamedTuple):
     """Weights of the form that was asked for, and the grid that they are on, if there is one."""
 
     weights: Tensor
@@ -44,10 +51,10 @@ class Found(NamedTuple):
 class Constraint(Protocol):
     """What weights have to be like."""
 
-    def plain(self, weights: Tensor) -> Found:
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
         """Return what weights become if nothing makes up for it."""
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
         """Return weights that come near to others, as told by H."""
 
 
@@ -79,26 +86,26 @@ class Zeros:
     def __init__(self, zeros: Tensor) -> None:
         self.zeros = zeros
 
-    def plain(self, weights: Tensor) -> Found:
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
         """Return the weights with the zeros."""
-        return Found(torch.where(_widened(self.zeros, weights), 0.0, weights))
+        return ConstrainedWeights(torch.where(_widened(self.zeros, weights), 0.0, weights))
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
         """Return the best weights with these zeros, or nearly."""
         if not self.zeros.any():
-            return Found(weights)
+            return ConstrainedWeights(weights)
         zeros = _widened(self.zeros, weights)
         # Outputs that keep the same inputs are solved for at once.
         kinds, kind_of = (~zeros).unique(dim=0, return_inverse=True)
         if int(kinds.sum(1).pow(3).sum()) > _MOST_WORK * len(curvature) ** 3:
-            return Found(_with_zeros_in_turn(weights, curvature, zeros))
+            return ConstrainedWeights(_with_zeros_in_turn(weights, curvature, zeros))
         right = weights @ curvature
         found = torch.zeros_like(weights)
         for number, kept in enumerate(kinds):
             inputs, outputs = kept.nonzero()[:, 0], (kind_of == number).nonzero()
             part = torch.linalg.solve(curvature[inputs][:, inputs], right[outputs, inputs].T)
             found[outputs, inputs] = part.T
-        return Found(found)
+        return ConstrainedWeights(found)
 
 
 class Levels:
@@ -129,13 +136,15 @@ class Levels:
         self.dtype = dtype
         self.options = options
 
-    def plain(self, weights: Tensor) -> Found:
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
         """Return each weight as the level that it is nearest to."""
         own, bias = self._parts(weights)
         grid = fit_grid(own.to(self.dtype), **self.options)
-        return Found(torch.cat([dequantize(encode(own.to(self.dtype), grid)).to(bias), bias], 1))
+        return ConstrainedWeights(
+            torch.cat([dequantize(encode(own.to(self.dtype), grid)).to(bias), bias], 1)
+        )
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
         """Return levels that make up for each other, see `round_in_turn`."""
         n = self.zeros.shape[1]
         own, _ = self._parts(weights)
@@ -150,7 +159,7 @@ class Levels:
 
         order = curvature.diagonal()[:n].argsort(descending=True, stable=True)
         order = torch.cat([order, torch.arange(n, len(curvature))])
-        return Found(round_in_turn(weights, curvature, rounded, order), grid)
+        return ConstrainedWeights(round_in_turn(weights, curvature, rounded, order), grid)
 
     def _parts(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         n = self.zeros.shape[1]

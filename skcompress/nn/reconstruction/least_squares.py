@@ -7,7 +7,7 @@ can still come near to y,
 .. math:: \min_{W', b'} \sum_i \lVert y_i - W' x'_i - b' \rVert^2
           + \lambda \bar a \lVert W' - W_0 \rVert^2
 
-over samples i (rows, and places of a convolution) and over the weights of the form that is asked
+over samples i (rows, and positions of a convolution) and over the weights of the form that is asked
 for, with :math:`W_0` what is left of W, and :math:`\bar a = \mathrm{mean}_j \sum_i x_{ij}'^2`, so
 that :math:`\lambda` has no unit. It is chosen on samples that had no part in the solution, and
 what the weights become without all this is one of the choices: nothing changes where nothing is
@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 
 from ..codes.grids import Grid
-from .constraints import Constraint, Found
+from .constraints import ConstrainedWeights, Constraint
 from .layer_samples import n_inputs
 
-__all__ = ["Fit", "LeastSquares"]
+__all__ = ["LayerFit", "LeastSquares"]
 
 # Values of lambda: the larger, the nearer to the weights that are there.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
-class Fit(NamedTuple):
+class LayerFit(NamedTuple):
     r"""What came of new weights.
 
     Attributes
@@ -97,7 +97,7 @@ class LeastSquares:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
         self._parts[held_out].add(inputs, outputs, self._start)
 
-    def solve_(self) -> Fit:
+    def solve_(self) -> LayerFit:
         """Give the layer the weights that come nearest, if they do better than the plain ones."""
         known, held = self._parts
         if not (known.n and held.n) or not bool(known.gram.isfinite().all()):
@@ -114,14 +114,16 @@ class LeastSquares:
             found = self._nearest(known + held, best, plain)
         self._set(found.weights)
         after = before if found is plain else least
-        return Fit(before / unit, after / unit, found.grid)
+        return LayerFit(before / unit, after / unit, found.grid)
 
-    def leave_(self) -> Fit:
+    def leave_(self) -> LayerFit:
         """Give the layer the plain weights."""
         self._set(self.constraint.plain(self._start).weights)
-        return Fit(1.0, 1.0)
+        return LayerFit(1.0, 1.0)
 
-    def _nearest(self, sums: _Sums, penalty: float, plain: Found) -> Found:
+    def _nearest(
+        self, sums: _Sums, penalty: float, plain: ConstrainedWeights
+    ) -> ConstrainedWeights:
         """Return the best weights by these sums; the plain ones if the sums say nothing."""
         curvature, step = sums.solve(penalty, self.layer.bias is not None)
         try:

@@ -28,11 +28,11 @@ from ..modules.copying import plain_copy
 from ..modules.precision import call_in, module_in
 from .row_dependence import PRODUCTS, marks_of
 
-__all__ = ["Reading", "readings"]
+__all__ = ["WeightInputs", "weight_inputs"]
 
 
 @dataclass
-class Reading:
+class WeightInputs:
     """What the columns of a weight were multiplied with, over all uses.
 
     Attributes
@@ -51,23 +51,23 @@ class Reading:
     high: Tensor
     even: bool
 
-    def zero(self) -> Tensor:
+    def is_zero(self) -> Tensor:
         """Which columns read zeros only."""
         return ~self.varies & (self.low == 0) & (self.high == 0)
 
-    def constant(self) -> Tensor:
+    def is_constant(self) -> Tensor:
         """Which columns read one and the same value everywhere."""
         spread = self.high - self.low
         return ~self.varies & (spread <= 1e-6 * self.high.abs())  # as in single precision
 
-    def _merge(self, other: Reading) -> None:
+    def _merge(self, other: WeightInputs) -> None:
         self.varies = self.varies | other.varies
         self.low = torch.minimum(self.low, other.low)
         self.high = torch.maximum(self.high, other.high)
         self.even &= other.even
 
 
-def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Reading]:
+def weight_inputs(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, WeightInputs]:
     """Find out what each weight reads, in evaluation mode.
 
     Parameters
@@ -79,7 +79,7 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
 
     Returns
     -------
-    dict of AxisKey to Reading
+    dict of AxisKey to WeightInputs
         By the name of the weight and the axis of its columns. A weight that is used in another
         way than in a product or a convolution without groups is not there.
 
@@ -89,7 +89,7 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
     >>> with torch.no_grad():
     ...     _ = net[0].weight[0].zero_()
     ...     _ = net[0].bias[0].fill_(0.5)
-    >>> found = readings(net, [((torch.randn(5, 4),), {})])["2.weight", 1]
+    >>> found = weight_inputs(net, [((torch.randn(5, 4),), {})])["2.weight", 1]
     >>> found.varies.tolist(), round(float(found.low[0]), 6)
     ([False, True], 0.5)
     """
@@ -105,31 +105,33 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _run(module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype) -> dict[AxisKey, Reading]:
-    found: dict[AxisKey, Reading] = {}
+def _run(
+    module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype
+) -> dict[AxisKey, WeightInputs]:
+    found: dict[AxisKey, WeightInputs] = {}
     hidden = False
     for call in calls:
         # Clones: a net may change in place what it is given.
         args, kwargs = call_in(dtype, tree_map_only(Tensor, Tensor.clone, call))
-        watch = _Watch(module, found)
+        dependence = _RowDependence(module, found)
         with decomposed(), ExitStack() as stack:
             torch.manual_seed(0)  # `decomposed` restores the state
             # With gradients torch takes the long way through operations it would else fuse.
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(_Exits(watch))
-            stack.enter_context(watch)
+            stack.enter_context(_PythonExits(dependence))
+            stack.enter_context(dependence)
             module(*args, **kwargs)
-        hidden |= watch.hidden
+        hidden |= dependence.hidden
     if hidden:
-        for reading in found.values():
-            reading.varies = torch.ones_like(reading.varies)
+        for inputs in found.values():
+            inputs.varies = torch.ones_like(inputs.varies)
     return found
 
 
-class _Watch(TorchDispatchMode):
+class _RowDependence(TorchDispatchMode):
     """Follows through every operation what depends on the rows."""
 
-    def __init__(self, module: nn.Module, found: dict[AxisKey, Reading]) -> None:
+    def __init__(self, module: nn.Module, found: dict[AxisKey, WeightInputs]) -> None:
         super().__init__()
         self.hidden = False
         self._found = found
@@ -160,7 +162,7 @@ class _Watch(TorchDispatchMode):
 
     # --- what is known of a tensor ---
 
-    def get(self, tensor: Tensor) -> Tensor:
+    def depends(self, tensor: Tensor) -> Tensor:
         """Which elements of a tensor depend on the rows."""
         block = None
         if tensor.layout == torch.strided:
@@ -174,9 +176,9 @@ class _Watch(TorchDispatchMode):
             return memory.any().expand(tensor.shape)
         return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
-    def counts(self, tensor: Tensor) -> Tensor:
+    def nonzero(self, tensor: Tensor) -> Tensor:
         """Which elements may be other than zero."""
-        return self.get(tensor) | (tensor.detach() != 0)
+        return self.depends(tensor) | (tensor.detach() != 0)
 
     def _set(self, tensor: Tensor, marks: Tensor) -> None:
         if tensor.layout != torch.strided:
@@ -209,7 +211,7 @@ class _Watch(TorchDispatchMode):
 
     def _marks(self, func: Any, name: str, args: dict[str, Any]) -> Any:
         tensors = tensors_in(args.values())
-        any_varies = any(bool(self.get(t).any()) for t in tensors)
+        any_varies = any(bool(self.depends(t).any()) for t in tensors)
         if name == "_local_scalar_dense" and any_varies:
             self.hidden = True
         self._note(name, args)
@@ -260,36 +262,38 @@ class _Watch(TorchDispatchMode):
             for k in range(whole.dim()):  # it is used, who knows how
                 n = whole.shape[k]
                 self._add(
-                    (name, k), Reading(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
+                    (name, k), WeightInputs(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
                 )
             return
-        varies, values = self.get(x), x.detach().double()
+        varies, values = self.depends(x), x.detach().double()
         if positions:
             varies = varies.any(dim=tuple(positions)) if x.dim() > 1 else varies
             values, top = values.amin(positions), values.amax(positions)
         else:
             top = values
-        self._add((name, axes[0]), Reading(varies, values, top, even))
+        self._add((name, axes[0]), WeightInputs(varies, values, top, even))
 
-    def _add(self, key: AxisKey, reading: Reading) -> None:
+    def _add(self, key: AxisKey, inputs: WeightInputs) -> None:
         if key in self._found:
-            self._found[key]._merge(reading)
+            self._found[key]._merge(inputs)
         else:
-            self._found[key] = reading
+            self._found[key] = inputs
 
 
-class _Exits(TorchFunctionMode):
+class _PythonExits(TorchFunctionMode):
     """Sees values leave torch on ways that are no operation."""
 
-    def __init__(self, watch: _Watch) -> None:
+    def __init__(self, dependence: _RowDependence) -> None:
         super().__init__()
-        self._watch = watch
+        self._dependence = dependence
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") in _EXITS and not self._watch.hidden:
-            self._watch.hidden = any(bool(self._watch.get(t).any()) for t in tensors_in(args))
+        if getattr(func, "__name__", "") in _EXITS and not self._dependence.hidden:
+            self._dependence.hidden = any(
+                bool(self._dependence.depends(t).any()) for t in tensors_in(args)
+            )
         return func(*args, **(kwargs or {}))
 
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from ..graph import AxisKey, Graph, Inputs, PackedIndices, pack_kept, trace, unpack_kept
 from ..modules.copying import copy_module, plain_copy
 from ..modules.folding import can_fold, fold_constants_
-from .constants import Reading, readings
-from .proof import admit, prove, prove_same
+from .constants import WeightInputs, weight_inputs
+from .proof import find_failing, prove, prove_same
 from .shrinking import shrink
 
 __all__ = ["Removal", "find_dead", "remove", "remove_dead"]
 
-Constants = dict[str, dict[int, float]]
+ConstantInputs = dict[str, dict[int, float]]
 """For each layer the inputs that are constants, by their numbers, and their values."""
 
 
@@ -42,7 +42,7 @@ class Removal:
         For each parameter that makes units how many of them go.
     """
 
-    constants: Constants
+    constants: ConstantInputs
     kept: PackedIndices
     units: dict[str, int]
 
@@ -89,7 +89,7 @@ def remove(module: nn.Module, removal: Removal) -> nn.Module:
     return shrink(_folded(module, removal.constants), unpack_kept(removal.kept))
 
 
-def _folded(module: nn.Module, constants: Constants) -> nn.Module:
+def _folded(module: nn.Module, constants: ConstantInputs) -> nn.Module:
     copied = copy_module(module)
     for name, values in constants.items():
         fold_constants_(copied.get_submodule(name), values)
@@ -98,7 +98,7 @@ def _folded(module: nn.Module, constants: Constants) -> nn.Module:
 
 def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, list[str]]:
     graph = trace(module, calls)
-    found = readings(module, calls) if graph.groups else {}
+    found = weight_inputs(module, calls) if graph.groups else {}
     while True:
         dead, why = find_dead(module, graph, found)
 
@@ -109,7 +109,7 @@ def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, 
             prove(_folded(module, removal.constants), graph, units, calls)
 
         numbers = [n for n, g in enumerate(graph.groups) if not dead.isdisjoint(g.units)]
-        failed = admit(numbers, check)
+        failed = find_failing(numbers, check)
         if not failed:
             break
         reasons = {n: f"without the dead ones the net fails ({e})" for n, e in failed.items()}
@@ -119,15 +119,15 @@ def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, 
 
 
 def _removal(
-    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading], units: Sequence[int]
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, WeightInputs], units: Sequence[int]
 ) -> Removal:
-    constants: Constants = {}
+    constants: ConstantInputs = {}
     for key, columns in graph.columns(units):
-        reading = found.get(key)
-        if reading is None or _no_fold(module, key, reading) is not None:
+        inputs = found.get(key)
+        if inputs is None or _no_fold(module, key, inputs) is not None:
             continue
-        values = {c: float(reading.low[c] + reading.high[c]) / 2 for c in columns}
-        constant = reading.constant()
+        values = {c: float(inputs.low[c] + inputs.high[c]) / 2 for c in columns}
+        constant = inputs.is_constant()
         values = {c: v for c, v in values.items() if v != 0 and constant[c]}
         if values:
             constants[key[0].rpartition(".")[0]] = values
@@ -139,7 +139,7 @@ def _removal(
 
 
 def find_dead(
-    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading]
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, WeightInputs]
 ) -> tuple[set[int], list[str]]:
     """Find the units that can go without a change of what a module computes.
 
@@ -149,7 +149,7 @@ def find_dead(
         Not modified.
     graph : Graph
         Of the module.
-    found : mapping of AxisKey to Reading
+    found : mapping of AxisKey to WeightInputs
         What its weights read.
 
     Returns
@@ -192,7 +192,7 @@ class _Consumer:
         graph: Graph,
         key: AxisKey,
         weight: Tensor,
-        reading: Reading | None,
+        inputs: WeightInputs | None,
     ) -> None:
         name, axis = key
         self.key = key
@@ -208,10 +208,10 @@ class _Consumer:
         n = len(self.units)
         self.absorbed = torch.zeros(n, dtype=torch.bool)
         self.stuck, self.why = torch.zeros(n, dtype=torch.bool), ""
-        if reading is not None and len(reading.low) == n:
-            why = _no_fold(module, key, reading)
-            self.absorbed = reading.zero() if why else reading.constant()
-            self.stuck = ~reading.varies & ~self.absorbed & self.uses.any(0)
+        if inputs is not None and len(inputs.low) == n:
+            why = _no_fold(module, key, inputs)
+            self.absorbed = inputs.is_zero() if why else inputs.is_constant()
+            self.stuck = ~inputs.varies & ~self.absorbed & self.uses.any(0)
             self.why = why or "its constant is not the same everywhere"
 
     def used(self, alive: set[int]) -> set[int]:
@@ -230,7 +230,7 @@ def _alive(consumers: Sequence[_Consumer], left: Collection[int]) -> set[int]:
         alive |= more
 
 
-def _no_fold(module: nn.Module, key: AxisKey, reading: Reading) -> str | None:
+def _no_fold(module: nn.Module, key: AxisKey, inputs: WeightInputs) -> str | None:
     """Why a constant other than zero cannot move into the bias of what reads it."""
     name, axis = key
     path, _, attr = name.rpartition(".")
@@ -239,7 +239,7 @@ def _no_fold(module: nn.Module, key: AxisKey, reading: Reading) -> str | None:
         return f"{name} is not the weight of a Linear or convolution layer"
     if axis != (0 if getattr(layer, "transposed", False) else 1):
         return f"{name} is read the other way round"
-    if not reading.even:
+    if not inputs.even:
         return f"{path} reads a border of zeros beside its constant, which is not zero"
     uses = Counter(id(m) for _, m in module.named_modules(remove_duplicate=False))
     shared = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))

@@ -15,7 +15,7 @@ from ..codes.coded_layers import is_coded
 from ..graph.dispatch import Inputs, decomposed, tensors_in
 from ..modules.copying import copy_module, plain_copy
 from ..modules.folding import can_fold, fold_norm_
-from .proof import admit, prove_same
+from .proof import find_failing, prove_same
 
 __all__ = ["fold_norms", "foldable_norms", "norms_behind"]
 
@@ -50,7 +50,7 @@ def norms_behind(
     if not norms:
         return {}, {}
     watched = plain_copy(module).eval()
-    flows = [_watch(watched, call) for call in calls]
+    flows = [_observe(watched, call) for call in calls]
     pairs, stay = {}, {}
     for name, norm in norms.items():
         before = {flow.before.get(name) for flow in flows}
@@ -68,7 +68,7 @@ def _why_not(
     name: str,
     norm: Any,
     before: set[str | None],
-    flows: Sequence[_Flow],
+    flows: Sequence[_OutputReaders],
 ) -> str | None:
     if not can_fold(norm, "norm"):
         return f"{type(norm).__name__} is no layer that can be folded"
@@ -104,8 +104,8 @@ def _has_hooks(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
-def _watch(module: nn.Module, call: Inputs) -> _Flow:
-    flow = _Flow(module)
+def _observe(module: nn.Module, call: Inputs) -> _OutputReaders:
+    flow = _OutputReaders(module)
     args, kwargs = call
     with decomposed(), ExitStack() as stack:
         torch.manual_seed(0)  # `decomposed` restores the state
@@ -119,7 +119,7 @@ def _watch(module: nn.Module, call: Inputs) -> _Flow:
     return flow
 
 
-class _Flow(TorchDispatchMode):
+class _OutputReaders(TorchDispatchMode):
     """Notes who reads what layers put out.
 
     Attributes
@@ -213,7 +213,7 @@ def foldable_norms(
         Real inputs.
     """
     pairs, stay = norms_behind(module, calls)
-    failed = admit(
+    failed = find_failing(
         pairs,
         lambda names: prove_same(
             module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls

@@ -33,7 +33,7 @@ from ..modules.precision import module_in
 from .comparison import ProofError, check_comparable, check_same, outputs
 from .shrinking import masked, shrink
 
-__all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
+__all__ = ["ProofError", "find_failing", "provable", "prove", "prove_same"]
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -132,7 +132,7 @@ def provable(
         else [unit for unit in group.units if unit in removed]
         for n, group in enumerate(graph.groups)
     ]
-    failed = admit(
+    failed = find_failing(
         range(len(graph.groups)),
         lambda numbers: prove(module, graph, [u for n in numbers for u in samples[n]], calls),
     )
@@ -141,7 +141,7 @@ def provable(
     )
 
 
-def admit(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
+def find_failing(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
     """Find the items that cannot go together with those before them; return why.
 
     Parameters
@@ -156,7 +156,7 @@ def admit(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[
     >>> def check(numbers):
     ...     if 3 in numbers:
     ...         raise ProofError("there is a three")
-    >>> admit([1, 2, 3, 4], check)
+    >>> find_failing([1, 2, 3, 4], check)
     {3: 'there is a three'}
     """
     admitted: list[Item] = []

@@ -61,7 +61,7 @@ def shrink(module: nn.Module, kept: KeptIndices) -> nn.Module:
     touched: dict[int, tuple[nn.Module, dict[str, torch.Size]]] = {}
     for name, cut in kept.items():
         layer, attr = _find(copied, name)
-        for owner, own_attr in _places(copied, layer, attr):
+        for owner, own_attr in _uses_of(copied, layer, attr):
             before = touched.setdefault(id(owner), (owner, sizes(owner)))[1]
             _check(name, before[own_attr], cut)
             _replace(owner, own_attr, cut, made)
@@ -172,8 +172,8 @@ def _find(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     return layer, attr
 
 
-def _places(root: nn.Module, layer: nn.Module, attr: str) -> list[tuple[nn.Module, str]]:
-    """Return everywhere a tensor is used; tied ones are named once in a cut."""
+def _uses_of(root: nn.Module, layer: nn.Module, attr: str) -> list[tuple[nn.Module, str]]:
+    """Return the layers that hold a tensor, and as what: a cut names tied tensors once."""
     stored = _stored(layer)[attr]
     return [
         (owner, own_attr)

@@ -123,7 +123,7 @@ def test_copies(make, way, used):
             coded(*inputs)
     other = way(coded)
     assert type(other) is type(coded)
-    assert all(weight._kept is None for weight in packed_weights(other).values())
+    assert all(weight._cached is None for weight in packed_weights(other).values())
     assert_same(other(*inputs), coded(*inputs))
     sum(t.double().sum() for t in flat(other(*inputs))).backward()  # it can be trained
     with torch.no_grad():

@@ -14,7 +14,7 @@ from torch import nn
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
 from skcompress.nn.graph import building as _building
 from skcompress.nn.graph import layer_rules as _layer_rules
-from skcompress.nn.graph import memory_labels as _shadows
+from skcompress.nn.graph import memory_labels as _memory_labels
 from skcompress.nn.graph import rules as _rules
 from skcompress.nn.graph import trace
 from skcompress.nn.graph import tracer as _tracer
@@ -156,7 +156,7 @@ def cat_puts_parts_in_the_wrong_order(patch):
 
 @bug("gated, halves by chunk")
 def views_start_at_the_wrong_place(patch):
-    as_strided = _shadows.Shadows.get
+    as_strided = _memory_labels.MemoryLabels.get
 
     def from_the_start(self, tensor):
         block = self._blocks.get(tensor.untyped_storage()._cdata)
@@ -164,9 +164,9 @@ def views_start_at_the_wrong_place(patch):
             return as_strided(self, tensor)
         place = (tensor.shape, tensor.stride(), 0)
         labels = [labels.as_strided(*place) for labels in block.laid_out()]
-        return _shadows.Shadow(labels, block.is_parameter)
+        return _memory_labels.TensorLabels(labels, block.is_parameter)
 
-    patch.setattr(_shadows.Shadows, "get", from_the_start)
+    patch.setattr(_memory_labels.MemoryLabels, "get", from_the_start)
 
 
 @bug("mlp with layer norm")
