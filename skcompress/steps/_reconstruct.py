@@ -247,19 +247,27 @@ def _layers_to_change(net: NeuralNet, aims: Mapping[str, Aim], X: Any) -> list[_
 
 
 class _Targets:
-    """What layers put out in the dense net: found for as many at once as memory allows."""
+    """Outputs of layers in the dense net, at the samples that are solved for.
+
+    Layers are asked for in the order of their calls, each once. The dense net does not change, so
+    one pass over the rows can record the outputs of several layers. It records those of as many
+    of the waiting layers as fit into memory (`_NUMBERS`), but only of layers that need the same
+    number of rows: with another number the chunks would be other rows. What was handed out is
+    dropped.
+    """
 
     def __init__(self, dense: NeuralNet, X: Any, layers: list[_Layer]) -> None:
         self._dense, self._X, self._waiting = dense, X, list(layers)
         self._found: dict[str, list[Calls]] = {}
 
     def of(self, layer: _Layer) -> list[Calls]:
-        """Return for each chunk of rows the samples and their outputs of each call."""
+        """Return, for each chunk of rows and each call of the layer, samples and their outputs."""
         if layer.name not in self._found:
             self._find(layer.n_rows)
         return self._found.pop(layer.name)
 
     def _find(self, n: int) -> None:
+        """Record the next layers that need n rows: the first of them, and what fits beside it."""
         root = module_root(self._dense)
         chosen: dict[str, _Layer] = {}
         left = _NUMBERS
@@ -273,10 +281,12 @@ class _Targets:
             self._found[own.name] = []
 
         def note(name: str, layer: nn.Module, _: Any, output: Any) -> None:
+            # One list for each chunk so far; its last one takes the calls of this forward pass.
             calls, own = self._found[name], chosen[name]
             if _is_wrapped(output):
                 calls[-1].append(None)
                 return
+            # Calls of one chunk draw with one seed: equal shapes give equal samples.
             samples = LayerSamples.draw(layer, output, own.share, seed=len(calls))
             values = samples.outputs(layer, output)
             values = values if own.aim.outputs is None else values[:, own.aim.outputs]
@@ -296,27 +306,37 @@ def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> LayerFi
 
 
 def _collect(sums: LeastSquares, net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> bool:
-    """Take in the samples of a layer; return whether each of them could be seen."""
+    """Add the samples of a layer to its sums; return whether all of them were found.
+
+    Outputs are those of the dense net, inputs those that the layer has in the changed net by now:
+    the layers before it have their new weights already. The two belong together by chunk, call
+    and sample. Where a call cannot be matched (it is inside a vmap, or has another shape), none of
+    the sums can be used, as they would be of a part of the calls only.
+
+    Every `_HELD_OUT`-th chunk is held out to choose the penalty. A chunk has rows from all over the
+    data, so both parts do.
+    """
     for number, (chunk, calls) in enumerate(zip(_chunks(X, own.n_rows), targets, strict=True)):
         inputs = _inputs(net, own.name, chunk, len(calls))
+        # Not strict: the changed net may call the layer less often than the dense one did.
         for x, target in zip(inputs, calls, strict=False):
             if x is None or target is None or _is_wrapped(x):
                 return False
             samples, y = target
             try:
                 own_x = samples.inputs(sums.layer, x)
-            except ValueError:  # the net has done something else with these rows than before
+            except ValueError:  # other positions than in the dense net
                 return False
             sums.add(own_x, y, held_out=number % _HELD_OUT == _HELD_OUT - 1)
     return True
 
 
 class _Enough(BaseException):
-    """Ends a forward; no net will catch it for an error of its own."""
+    """Ends a forward pass. Not an Exception, which a net might catch as an error of its own."""
 
 
 def _inputs(net: NeuralNet, name: str, X: Any, n_calls: int) -> list[Any]:
-    """Return what a layer is given in its calls, without what the net does after the last one."""
+    """Return the inputs of a layer in its first calls; the net is not run any further."""
     inputs: list[Any] = []
 
     def note(_: str, __: nn.Module, x: Any, ___: Any) -> None:
@@ -340,7 +360,7 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
 
 
 def _is_wrapped(tensor: Any) -> bool:
-    """Whether it is one row of a vmap, which cannot be kept."""
+    """Whether a tensor is one row inside a vmap, which is not valid outside of it."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 

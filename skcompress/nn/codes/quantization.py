@@ -2,7 +2,7 @@ r"""Numbers to integer codes and back.
 
 Every scheme maps a weight :math:`w` of a channel to a *level* :math:`q`, an integer, and back
 to :math:`q s`, where :math:`s` is the channel's scale. Level 0 decodes to exactly 0.0 in all of
-them, so that a pruned weight stays pruned. What is stored is an unsigned *code* of ``bits``
+them, so that a pruned weight stays pruned. It is stored as an unsigned *code* of ``bits``
 bits: the level modulo :math:`2^b` (two's complement), or the level plus the zero point.
 """
 
@@ -107,8 +107,8 @@ def quantize(
 def encode(weight: Tensor, grid: Grid) -> Codes:
     """Round a weight to the levels of a grid: the second half of `quantize`.
 
-    What lies outside the grid is clipped to its ends, which happens only to weights that the
-    grid was not made for.
+    Values outside the grid are clipped to its ends, which happens only to weights that the grid was
+    not made for.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 A *unit* is a neuron, channel, recurrent unit or attention head: rows of the layers that make it,
 entries of biases and norm layers that belong to it, columns of the layers that read it. `trace`
-finds them; what it cannot follow it protects, with the reason. Whether it was right is not a
-matter of trust: `skcompress.nn.surgery` proves each removal.
+finds them, and protects those that it cannot follow, with the reason. It need not be trusted:
+`skcompress.nn.surgery` proves each removal.
 """
 
 from .dispatch import Inputs

@@ -14,7 +14,12 @@ __all__ = ["build_graph"]
 
 
 def build_graph(module: nn.Module, labels: Labels, ignored: Collection[str]) -> Graph:
-    """Make a graph of what the labels have learned.
+    """Make a graph of the classes of labels.
+
+    A class of labels is a unit if an axis in it makes units (role ``"out"``). It may be removed
+    if no label of it was protected and an axis reads it (role ``"in"``); a class that nothing
+    reads may leave the net in a way that no rule has seen. Units with the same producing axes form
+    a group: they are what one layer, or layers that are coupled, can lose.
 
     Parameters
     ----------
@@ -23,7 +28,7 @@ def build_graph(module: nn.Module, labels: Labels, ignored: Collection[str]) -> 
     labels : Labels
         After the traces.
     ignored : collection of str
-        Names of layers, as in ``module.named_modules()``, of which nothing may go.
+        Names of layers, as in ``module.named_modules()``, of which no unit may be removed.
     """
     for layer_name, layer in module.named_modules():
         prefix = layer_name + "." if layer_name else ""
@@ -31,10 +36,9 @@ def build_graph(module: nn.Module, labels: Labels, ignored: Collection[str]) -> 
             _couple_layers(prefix, layer, labels)
         if layer_name in ignored:
             _ignore(prefix, layer, labels)
-    members: dict[int, list[AxisKey]] = {}
-    for key, span in labels.ranges.items():
-        for label in span:
-            members.setdefault(labels.find(label), []).append(key)
+    members = _members(labels)
+    # Roots of the units of each group, by its producers; how many units of a parameter stay, by
+    # its name and the reason. Roots are met in the order of the parameters, and so are groups.
     groups: dict[tuple[AxisKey, ...], list[int]] = {}
     stay: dict[tuple[str, str], int] = {}
     for root, keys in members.items():
@@ -48,12 +52,25 @@ def build_graph(module: nn.Module, labels: Labels, ignored: Collection[str]) -> 
             groups.setdefault(producers, []).append(root)
         else:
             stay[producers[0][0], reason] = stay.get((producers[0][0], reason), 0) + 1
-    _name_the_unread(labels, stay)
+    _report_weights_without_roles(labels, stay)
     return _numbered(groups, stay, members, labels)
 
 
-def _name_the_unread(labels: Labels, stay: dict[tuple[str, str], int]) -> None:
-    """Say why weights stay that go through what no rule knows, and so make no units at all."""
+def _members(labels: Labels) -> dict[int, list[AxisKey]]:
+    """Return, for the root of each class, the axes of its labels: one entry for each label."""
+    members: dict[int, list[AxisKey]] = {}
+    for key, span in labels.ranges.items():
+        for label in span:
+            members.setdefault(labels.find(label), []).append(key)
+    return members
+
+
+def _report_weights_without_roles(labels: Labels, stay: dict[tuple[str, str], int]) -> None:
+    """Add the reasons of weights that only operations without a rule have used.
+
+    No rule has seen such a weight make or read units, so its classes are not among the units, and
+    it would not be mentioned at all.
+    """
     known = {name for (name, _), roles in labels.roles.items() if roles}
     matrices = {name for name, axis in labels.ranges if axis > 0}
     for (name, axis), span in labels.ranges.items():
@@ -69,8 +86,12 @@ def _numbered(
     members: dict[int, list[AxisKey]],
     labels: Labels,
 ) -> Graph:
+    """Number the units, and make the graph of them.
+
+    Numbers begin at 1, as 0 stands for an index that stays.
+    """
     for producers, roots in list(groups.items()):
-        if len(roots) == 1:  # never fewer than one, so never any
+        if len(roots) == 1:  # one unit of each group is always left, so this one stays
             name = producers[0][0]
             stay[name, "all of it is one unit"] = stay.get((name, "all of it is one unit"), 0) + 1
             del groups[producers]
@@ -105,7 +126,11 @@ def _group(
 
 
 def _couple_layers(prefix: str, layer: nn.RNNBase, labels: Labels) -> None:
-    """One recurrent module has one width: its layers and directions lose the same units."""
+    """Couple the hidden units of all layers and directions of a recurrent module.
+
+    The module has a single ``hidden_size``, though nothing in the data flow demands that its
+    layers are equally wide.
+    """
     first: torch.Tensor | None = None
     for attr in [name for names in layer._all_weights for name in names]:
         span = labels.ranges.get((prefix + attr, 1))

@@ -1,8 +1,8 @@
-"""One watched call of an operation, and what all rules need.
+"""One call of an operation, the registry of rules, and functions that several rules need.
 
-A rule is told one call (`Call`) and what it returned. It reads the labels of the arguments, says
-which of them have to be the same, and puts labels over the result. An operation without a rule
-protects whatever flows into it.
+A rule gets one call (`Call`) with its result. It reads the labels of the arguments, unifies those
+that have to be the same, and gives labels to the result. An operation without a rule protects all
+that flows into it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Call:
     Attributes
     ----------
     func : torch._ops.OpOverload
-        What was called.
+        The operation.
     args : dict of str to object
         All arguments by their names in the schema.
     out : object
-        What it returned.
+        The result.
     labels : Labels
         Of all parameters, the same in the whole trace.
     memory : MemoryLabels
@@ -64,12 +64,12 @@ class Call:
         return self.memory.get(value) if isinstance(value, Tensor) else None
 
     def single(self, name: str) -> Tensor | None:
-        """Labels of an argument as those of an activation: one for each element."""
+        """Labels of an argument, one for each element, see `labels_of`."""
         value = self.args.get(name)
         return None if value is None else labels_of(self, value)
 
     def put(self, labels: Tensor | None, out: Any = None) -> None:
-        """Put labels over the result, or over one of several."""
+        """Give labels to the result, or to one of several; None: it belongs to no unit."""
         out = self.out if out is None else out
         if labels is None:
             self.memory.clear(out)
@@ -92,7 +92,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
-    """Labels of a tensor, one for each element; a weight's axes are protected instead."""
+    """Return the labels of an activation, one for each element, or None if it has none.
+
+    For rules that handle activations only. A weight has labels for each of its axes; which of
+    them the operation would follow is not known, so all are protected.
+    """
     found = call.memory.get(tensor)
     if found is None:
         return None
@@ -104,7 +108,7 @@ def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
 
 
 def protect_all(call: Call) -> None:
-    """What an unknown operation does: all that flows into it stays, what comes out is fixed."""
+    """Protect all that flows into an operation; its results belong to no unit."""
     for tensor in tensors_in(call.args.values()):
         found = call.memory.get(tensor)
         for labels in found.labels if found is not None else ():
@@ -122,7 +126,10 @@ def varies(labels: Tensor, axis: int) -> bool:
 
 
 def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> Tensor:
-    """Demand that a unit fills all places along some axes; return labels with these of length 1."""
+    """Demand one unit along some axes; return labels in which these have length 1.
+
+    Several units of one axis of a parameter, or units beside what stays, are protected.
+    """
     axes = [axis % labels.dim() for axis in axes] if labels.dim() else []
     if not axes:
         return labels
@@ -134,7 +141,7 @@ def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> T
 
 
 def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
-    """Labels, with some axes of length 1, of a tensor without elements."""
+    """Return labels of a tensor without elements, in which some axes have length 1."""
     shape = list(labels.shape)
     for axis in axes:
         shape[axis] = 1
@@ -142,9 +149,13 @@ def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def merge_positions(call: Call, labels: Tensor, channels: int, axes: Sequence[int]) -> Tensor:
-    """Like `merge_along` for what reads channels at many positions.
+    """Demand one unit for each channel, whatever the position; return labels of the channels.
 
-    One channel may be made by several rows, each for some positions: they become one unit.
+    For layers that read channels at many positions. Unlike in `merge_along`, different units at
+    different positions of one channel are joined instead of protected: after a pixel shuffle
+    several rows make one channel, each for some of its positions, and are removed together.
+    If units do not differ along the channels at the first position, they lie along the positions:
+    then nothing is joined.
     """
     if labels.numel() == 0:
         return nothing(labels, axes)

@@ -20,7 +20,7 @@ class Group:
     name : str
         The parameter that makes them; the first one, where layers are coupled.
     units : tuple of int
-        Numbers of the units that may go, see `Graph.axes`.
+        Numbers of the units that may be removed, see `Graph.axes`.
     producers, consumers, followers : tuple of AxisKey
         Axes of parameters that make the units, that read them, and that belong to them
         otherwise (biases, norm layers, statistics).
@@ -74,14 +74,14 @@ class Protected:
 
 @dataclass(frozen=True)
 class Graph:
-    """Groups of units that may be removed, and what is protected.
+    """Groups of units that may be removed, and protected units.
 
     Attributes
     ----------
     groups : tuple of Group
         In the order of the parameters.
     protected : tuple of Protected
-        What stays.
+        The units that stay.
     axes : dict of AxisKey to tuple of int
         For each index of an axis the number of its unit; 0 if it stays.
     """
@@ -96,7 +96,7 @@ class Graph:
         return sum(group.n_units for group in self.groups)
 
     def kept(self, removed: Collection[int]) -> KeptIndices:
-        """Return what stays of each parameter when some units go.
+        """Return the indices that stay of each parameter when some units are removed.
 
         Examples
         --------
@@ -115,7 +115,7 @@ class Graph:
         return kept
 
     def columns(self, removed: Collection[int]) -> list[tuple[AxisKey, list[int]]]:
-        """Return the axes that read removed units, and at which indices."""
+        """Return the axes that read some units, and the indices at which they do."""
         removed = set(removed)
         keys = dict.fromkeys(key for group in self.groups for key in group.consumers)
         found = [(key, [i for i, u in enumerate(self.axes[key]) if u in removed]) for key in keys]

@@ -10,7 +10,7 @@ __all__ = ["KeptIndices", "PackedIndices", "pack_kept", "unpack_kept"]
 
 
 KeptIndices = dict[str, list[list[int] | None]]
-"""What stays: for each parameter and buffer, for each axis the kept indices, None for all."""
+"""For each parameter and buffer, the kept indices of each axis; None: all."""
 
 
 PackedIndices = dict[str, list[tuple[int, bytes] | None]]
@@ -18,7 +18,7 @@ PackedIndices = dict[str, list[tuple[int, bytes] | None]]
 
 
 def pack_kept(kept: KeptIndices) -> PackedIndices:
-    r"""Return what stays in a form that takes little space.
+    r"""Return kept indices in a form that takes little space.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Trace a module on concrete inputs: which of its parameters' rows and columns are one unit."""
+"""Trace a module on concrete inputs: which rows and columns of its parameters are one unit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     Returns
     -------
     Graph
-        The groups, and what is protected for which reason.
+        The groups, and the protected units with their reasons.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     labels = Labels()
     coverage = _Coverage()
     for training in (True, False):
-        copied = _copy_to_watch(module)  # again: a module may keep something of its training
+        copied = _copy_to_watch(module)  # a new one: modules may keep state of their training
         for call in calls:
             _trace_call(copied, call, training, labels, coverage)
     plain = plain_copy(module)
@@ -91,7 +91,11 @@ def _copy_to_watch(module: nn.Module) -> nn.Module:
 
 @dataclass
 class _Coverage:
-    """What the traces have come by."""
+    """How much of a module the traces have reached.
+
+    If some weights were not used and the forward depends on the data, other rows may take
+    branches that were not seen: then nothing can be said of any unit.
+    """
 
     used: set[str] = field(default_factory=set)
     depends_on_data: bool = False
@@ -104,7 +108,7 @@ def _trace_call(
     module.train(training)
     try:
         try:
-            # With gradients torch takes the long way through operations it would else fuse.
+            # With gradients torch takes operations apart that it would fuse otherwise.
             with torch.enable_grad():
                 _run(module, call, labels, coverage)
         except RuntimeError:
@@ -149,7 +153,7 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, coverage: _Coverage) -
 
 
 def _protect_everything(labels: Labels, why: str) -> None:
-    """Protect all there is."""
+    """Protect all units."""
     for key in labels.ranges:
         span = labels.ranges[key]
         labels.protect(torch.arange(span.start, span.stop), why)
@@ -173,7 +177,7 @@ _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class _LabelPropagation(TorchDispatchMode):
-    """Sees every operation that torch executes, and applies its rule."""
+    """Applies its rule to every operation that torch executes while the mode is active."""
 
     def __init__(self, labels: Labels, memory: MemoryLabels, path: list[str]) -> None:
         super().__init__()
@@ -191,14 +195,15 @@ class _LabelPropagation(TorchDispatchMode):
         name = func._overloadpacket.__name__
         self._note(func, name, args, kwargs, out)
         outs = tensors_in([out])
+        # Without values there are no units: an expert that no row is sent to couples nothing.
         if outs and not func._schema.is_mutable and all(t.numel() == 0 for t in outs):
-            return out  # no values, no units: an expert that no row is sent to
+            return out
         if (
             func.is_view
             or name in _RESHAPED_IN_PLACE
             or (not func._schema.is_mutable and is_alias(args, out))
         ):
-            return out  # its labels are those of the memory it looks at
+            return out  # a view has the labels of its memory already
         call = Call(
             func=func,
             args=bind(func, args, kwargs),
@@ -209,11 +214,16 @@ class _LabelPropagation(TorchDispatchMode):
         )
         try:
             _rule_for(func, name, call)(call)
-        except Exception:  # a use that the rule was not made for
+        except Exception:  # shapes or arguments that the rule was not made for
             protect_all(call)
         return out
 
     def _note(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Note which memory was read, and whether the forward depends on the data.
+
+        It does where a value becomes a Python number, where a shape follows from values, and
+        where a selection by mask or by row came out empty.
+        """
         inputs, outputs = tensors_in([args, kwargs]), tensors_in([out])
         is_empty = any(t.numel() == 0 for t in outputs)
         by_mask = name in _INDEXING and any(t.dtype == torch.bool for t in inputs[1:])

@@ -1,4 +1,4 @@
-"""What is known about torch's layers.
+"""Knowledge of torch's layers: their weights, sizes and costs, and how to change them.
 
 ``weights`` lists the weights of a module, ``sizes`` the shapes of its tensors. ``counting`` counts
 parameters and zeros, ``macs`` multiply-accumulates. ``copying`` and ``precision`` copy modules,

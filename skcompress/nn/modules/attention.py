@@ -1,4 +1,4 @@
-"""Attention with fewer heads than its width would have: what is left after heads are removed."""
+"""Attention with fewer heads than its width would have, after some were removed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def prune_attention_(layer: nn.MultiheadAttention, n_rows: int, n_columns: int) 
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """`torch.nn.MultiheadAttention`, of which some heads are removed.
+    """`torch.nn.MultiheadAttention` of which some heads are removed.
 
-    Torch's own forward demands that heads times their width is the width of the embedding. This
-    one computes the same and asks for nothing.
+    Torch's own forward demands that the number of heads times their width is the width of the
+    embedding. This one computes the same without that demand.
 
     Examples
     --------

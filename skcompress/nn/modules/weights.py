@@ -1,8 +1,8 @@
-"""Which numbers of a net are weights, and the two things done to them: read, set to zero.
+"""Which numbers of a net are weights, and how they are read and set to zero.
 
 A weight is one matrix or kernel that multiplies activations. Biases, the scales of norm layers
-and bare parameters of the user's own modules are never weights: they are few, and setting
-them to zero changes what a layer computes rather than how finely it computes it.
+and bare parameters of the user's own modules are never weights: they are few, and setting them to
+zero disables a unit or a whole module instead of one connection.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MODULE_PREFIX = "module."
 def weight_attributes(layer: nn.Module) -> tuple[str, ...]:
     """Attribute names under which this kind of layer keeps weights, present or not.
 
-    Subclasses count as their base: what a layer *is* decides, not its name.
+    Subclasses count as their base.
 
     Examples
     --------

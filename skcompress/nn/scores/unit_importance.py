@@ -30,7 +30,7 @@ class UnitGroup:
     weights : tuple of torch.Tensor
         For each unit its producing weights, as one vector. Without biases.
     scales : torch.Tensor of shape (n_units,)
-        Mean magnitude of the scales of norm layers right behind a unit; 1 where there is none.
+        Mean magnitude of the scales of norm layers right behind a unit; 1 without one.
     has_scales : bool
         Whether there is a norm layer.
     readers : tuple of torch.Tensor
@@ -56,7 +56,7 @@ class UnitGroup:
 
 
 def unit_groups(module: nn.Module, graph: Graph) -> list[UnitGroup]:
-    """Collect what makes each unit.
+    """Collect the weights that make and read each unit.
 
     Parameters
     ----------
@@ -124,13 +124,13 @@ def unit_sums(graph: Graph, values: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def layer_adaptive_scores(scores: Tensor) -> Tensor:
-    r"""Make the scores of one group comparable with those of others, the order as it was.
+    r"""Make the scores of one group comparable with those of others, without changing their order.
 
     .. math:: \frac{s_u^2}{\sum_{v: s_v \ge s_u} s_v^2},
 
-    the share of a unit in what would be left of its group if all lesser ones went before it:
-    1 for the best. Weights of a layer are the smaller the more inputs it has, so plain scores
-    empty whole layers; with these no group ends before all others are as poor.
+    the share of a unit in what would be left of its group if all units with smaller scores were
+    removed before it: 1 for the best. Weights of a layer are the smaller the more inputs it has, so
+    plain scores would empty whole layers. With these no group is emptied before the others are.
 
     References
     ----------

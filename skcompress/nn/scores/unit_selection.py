@@ -18,7 +18,7 @@ Scores = Sequence[Tensor]
 
 
 def parse_threshold(threshold: float | str) -> tuple[float, str | None]:
-    """Read a threshold like scikit-learn's ``SelectFromModel``: a factor and what it is of.
+    """Read a threshold as scikit-learn's ``SelectFromModel`` does: a factor and a statistic.
 
     Examples
     --------
@@ -81,8 +81,8 @@ def choose_fraction(
 ) -> list[list[int]]:
     """Choose a fraction of all units, or of each group: those with the smallest scores.
 
-    A larger fraction chooses the same units and others. Groups keep at least ``min_units``: in
-    place of these go others. They keep a multiple of ``round_to`` units, rounded up. If
+    A larger fraction chooses the same units and others. Groups keep at least ``min_units``; units
+    of other groups are chosen instead. They keep a multiple of ``round_to`` units, rounded up. If
     ``balanced``, groups compare by `layer_adaptive_scores`.
 
     Examples
@@ -104,7 +104,7 @@ def choose_fraction(
 
 
 def _over_all(scores: Scores, orders: list[list[int]], k: int, min_units: int) -> list[int]:
-    """How many units of each group are among the k that go, where no group may lose all."""
+    """Return how many units of each group are among the k smallest, where no group may lose all."""
     able = [order[: max(len(order) - min_units, 0)] for order in orders]
     pool = [
         (float(one[i]), number)
@@ -119,7 +119,7 @@ def _over_all(scores: Scores, orders: list[list[int]], k: int, min_units: int) -
 
 
 def _allowed(order: list[int], n: int, min_units: int, round_to: int | None) -> list[int]:
-    """Return the first n of an order, or fewer, so that what is kept is enough and round."""
+    """Return the first n units of an order, or fewer, so that an allowed number is kept."""
     keep = max(len(order) - n, min(min_units, len(order)), 1)
     if round_to is not None:
         keep = min(-(-keep // round_to) * round_to, len(order))
@@ -129,14 +129,14 @@ def _allowed(order: list[int], n: int, min_units: int, round_to: int | None) -> 
 def smallest_enough(is_enough: Callable[[float], bool], n: int) -> float | None:
     """Find the smallest of the fractions 0, 1/n, ..., 1 that is enough; None if 1 is not.
 
-    What is enough for a fraction has to be for all larger ones.
+    If a fraction is enough, all larger ones have to be.
 
     Examples
     --------
     >>> smallest_enough(lambda fraction: fraction >= 0.3, 10)
     0.3
     """
-    # First without any: to remove one unit may add more to a file than it takes away.
+    # First none at all: the removal of a single unit may add more to a file than it saves.
     if is_enough(0.0):
         return 0.0
     if not is_enough(1.0):

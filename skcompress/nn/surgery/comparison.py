@@ -1,4 +1,4 @@
-"""Run two modules alike, and compare what they return."""
+"""Run two modules in the same way, and compare their outputs."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""What the columns of a net's weights are multiplied with: the rows, or constants.
+"""Which inputs of a net's weights are constants, found by following what depends on the rows.
 
-A module is run on rows, and every element of every tensor is followed: does its value depend on
-the rows? A zero weight passes nothing on, nor does a product with a constant zero, so a unit
-whose incoming weights are all zero is found to be a constant, whatever comes behind it: a bias, a
-norm layer, an activation, a gate. It is not enough that the values were equal on these rows. An
-operation without a rule passes the rows on to all it returns, and a net that turns values into
-Python numbers hides where they go, so that nothing in it counts as a constant.
+A module is run on rows, and for each element of each tensor it is noted whether its value depends
+on them (in compilers: constant propagation; in security: taint analysis). A zero weight passes no
+dependence on, and neither does a product with a constant zero. So a unit whose incoming weights
+are all zero is found to be a constant, whatever follows it: a bias, a norm layer, an activation, a
+gate. That the values were equal on these rows is not enough, as they may differ on others.
+
+Invariant: an element that is not marked has the same value for all rows. In doubt it is marked:
+an operation without a rule marks all it returns if anything it was given is marked, and once a
+marked value becomes a Python number, no input of any weight counts as constant any more, as that
+number may have gone anywhere.
 """
 
 from __future__ import annotations
@@ -33,17 +37,18 @@ __all__ = ["WeightInputs", "weight_inputs"]
 
 @dataclass
 class WeightInputs:
-    """What the columns of a weight were multiplied with, over all uses.
+    """The values that the columns of a weight were multiplied with, over all uses.
 
     Attributes
     ----------
     varies : torch.Tensor
-        For each column whether that depends on the rows.
+        For each column whether these values depend on the rows.
     low, high : torch.Tensor
-        Smallest and largest value of each column, in double precision.
+        The smallest and the largest value, in double precision.
     even : bool
-        Whether a column counts the same at every place of the output. It does not at a border
-        of zeros, nor where a transposed convolution spreads its inputs out.
+        Whether a column adds the same to every position of the output if its input is constant.
+        Not so with zero padding, whose borders see fewer of the inputs, nor in a transposed
+        convolution, where positions sum over different numbers of inputs.
     """
 
     varies: Tensor
@@ -52,13 +57,14 @@ class WeightInputs:
     even: bool
 
     def is_zero(self) -> Tensor:
-        """Which columns read zeros only."""
+        """Return which columns are multiplied with zeros only."""
         return ~self.varies & (self.low == 0) & (self.high == 0)
 
     def is_constant(self) -> Tensor:
-        """Which columns read one and the same value everywhere."""
+        """Return which columns are multiplied with one and the same value everywhere."""
         spread = self.high - self.low
-        return ~self.varies & (spread <= 1e-6 * self.high.abs())  # as in single precision
+        # Equal up to single precision: kernels may round the same sum differently by position.
+        return ~self.varies & (spread <= 1e-6 * self.high.abs())
 
     def _merge(self, other: WeightInputs) -> None:
         self.varies = self.varies | other.varies
@@ -68,20 +74,20 @@ class WeightInputs:
 
 
 def weight_inputs(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, WeightInputs]:
-    """Find out what each weight reads, in evaluation mode.
+    """Return the inputs of each weight in evaluation mode.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Not modified. Weights stored as codes are read as what they decode to.
+        Not modified. Weights stored as codes are decoded.
     calls : sequence of (args, kwargs)
         Real inputs.
 
     Returns
     -------
     dict of AxisKey to WeightInputs
-        By the name of the weight and the axis of its columns. A weight that is used in another
-        way than in a product or a convolution without groups is not there.
+        By the name of the weight and the axis of its columns. Only of weights that are used in
+        products and in convolutions without groups.
 
     Examples
     --------
@@ -93,6 +99,7 @@ def weight_inputs(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, W
     >>> found.varies.tolist(), round(float(found.low[0]), 6)
     ([False, True], 0.5)
     """
+    # Constants are computed from these values: in double precision, if the module runs in it.
     for dtype in (torch.float64, torch.float32):
         copied = module_in(dtype, plain_copy(module)).eval()
         for parameter in copied.parameters():
@@ -111,12 +118,12 @@ def _run(
     found: dict[AxisKey, WeightInputs] = {}
     hidden = False
     for call in calls:
-        # Clones: a net may change in place what it is given.
+        # Clones, as a forward may write into its inputs.
         args, kwargs = call_in(dtype, tree_map_only(Tensor, Tensor.clone, call))
         dependence = _RowDependence(module, found)
         with decomposed(), ExitStack() as stack:
             torch.manual_seed(0)  # `decomposed` restores the state
-            # With gradients torch takes the long way through operations it would else fuse.
+            # With gradients torch takes operations apart that it would fuse otherwise.
             stack.enter_context(torch.enable_grad())
             stack.enter_context(_PythonExits(dependence))
             stack.enter_context(dependence)
@@ -129,14 +136,22 @@ def _run(
 
 
 class _RowDependence(TorchDispatchMode):
-    """Follows through every operation what depends on the rows."""
+    """Marks the elements that depend on the rows, through every operation while it is active.
+
+    Attributes
+    ----------
+    hidden : bool
+        Whether a marked value has left torch, see `_PythonExits`.
+    """
 
     def __init__(self, module: nn.Module, found: dict[AxisKey, WeightInputs]) -> None:
         super().__init__()
         self.hidden = False
         self._found = found
-        # For each memory block which of its elements depend on the rows, None for none. Blocks
-        # are kept alive, or another could get their address. Unknown ones depend on them.
+        # The storage at each address, and which of its elements are marked; None: none of them.
+        # Marks lie beside memory, as labels do in `MemoryLabels`, so views need no rule. Storages
+        # are kept alive, as the address of a freed one is given away again. A storage that is not
+        # known counts as marked: these are the inputs of the net, and all that torch made unseen.
         self._blocks: dict[int, tuple[Any, Tensor | None]] = {}
         self._weights: dict[int, tuple[str, Tensor]] = {}
         for name, parameter in module.named_parameters():
@@ -152,7 +167,7 @@ class _RowDependence(TorchDispatchMode):
         mutable = func._schema.is_mutable
         bound = bind(func, args, kwargs)
         is_view = not mutable and func.is_view
-        # Before it runs: an operation in place overwrites what it reads.
+        # Marks are found before the call, as an operation in place overwrites its inputs.
         marks = None if is_view else self._marks(func, name.rstrip("_"), bound)
         out = func(*args, **kwargs)
         if is_view or (not mutable and is_alias(args, out)):
@@ -160,10 +175,10 @@ class _RowDependence(TorchDispatchMode):
         self._put(func, out, marks)
         return out
 
-    # --- what is known of a tensor ---
+    # --- marks of tensors ---
 
     def depends(self, tensor: Tensor) -> Tensor:
-        """Which elements of a tensor depend on the rows."""
+        """Return which elements of a tensor depend on the rows."""
         block = None
         if tensor.layout == torch.strided:
             block = self._blocks.get(_address(tensor))
@@ -172,15 +187,17 @@ class _RowDependence(TorchDispatchMode):
         memory = block[1]
         if memory is None:
             return torch.zeros(tensor.shape, dtype=torch.bool)
-        if memory.numel() * tensor.element_size() != block[0].nbytes():  # seen as another dtype
+        # Viewed as a dtype of another size, its strides do not fit the marks: any one marks all.
+        if memory.numel() * tensor.element_size() != block[0].nbytes():
             return memory.any().expand(tensor.shape)
         return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def nonzero(self, tensor: Tensor) -> Tensor:
-        """Which elements may be other than zero."""
+        """Return which elements may differ from zero, on these rows or on others."""
         return self.depends(tensor) | (tensor.detach() != 0)
 
     def _set(self, tensor: Tensor, marks: Tensor) -> None:
+        """Mark elements of a tensor; other elements of its storage keep their marks."""
         if tensor.layout != torch.strided:
             return
         storage, address = tensor.untyped_storage(), _address(tensor)
@@ -188,7 +205,7 @@ class _RowDependence(TorchDispatchMode):
         memory = self._blocks[address][1] if address in self._blocks else None
         if memory is None:
             memory = torch.zeros(size, dtype=torch.bool)
-        elif memory.numel() != size:
+        elif memory.numel() != size:  # written to as a dtype of another size
             memory, marks = torch.ones(size, dtype=torch.bool), torch.tensor(True)
         place = (tensor.shape, tensor.stride(), tensor.storage_offset())
         memory.as_strided(*place).copy_(marks.expand(tensor.shape))
@@ -207,30 +224,33 @@ class _RowDependence(TorchDispatchMode):
                 own = own.any()
             self._set(tensor, own)
 
-    # --- what an operation makes of it ---
+    # --- marks of results ---
 
     def _marks(self, func: Any, name: str, args: dict[str, Any]) -> Any:
+        """Return the marks of the results of a call, or a function that makes them of these."""
         tensors = tensors_in(args.values())
         any_varies = any(bool(self.depends(t).any()) for t in tensors)
         if name == "_local_scalar_dense" and any_varies:
             self.hidden = True
         self._note(name, args)
+        # Noise has no fixed value, even where nothing in it comes from the rows.
         if torch.Tag.nondeterministic_seeded in func.tags:
             return torch.tensor(True)
         if not any_varies:
             return torch.tensor(False)
         try:
-            marks = marks_of(self, func, name, args)
-        except Exception:  # a use that the rule was not made for
+            marks = marks_of(self, func, args)
+        except Exception:  # shapes or arguments that the rule was not made for
             marks = None
         if marks is None:
+            # Without a rule it is unknown which argument is written to, so all are marked.
             for tensor in tensors if func._schema.is_mutable else ():
                 self._set(tensor, torch.tensor(True))
             return torch.tensor(True)
         return marks
 
     def _note(self, name: str, args: dict[str, Any]) -> None:
-        """Note what a weight reads in this call."""
+        """Note the inputs of a weight in this call, if it is a product or convolution."""
         if name == "convolution":
             weight, x = args["weight"], args["input"]
             columns, positions = (0 if args["transposed"] else 1), [0, *range(2, x.dim())]
@@ -248,6 +268,8 @@ class _RowDependence(TorchDispatchMode):
         if _address(weight) not in self._weights or weight.dim() < 2:
             return
         name, whole = self._weights[_address(weight)]
+        # The factor may be a view of the parameter: transposed, or some of its rows. Its columns
+        # are the axis of the parameter with the same size and stride, from its first index on.
         size, stride = weight.shape[axis], weight.stride(axis)
         axes = [
             k
@@ -258,8 +280,10 @@ class _RowDependence(TorchDispatchMode):
         ]
         if x.numel() == 0:
             return
-        if len(axes) != 1 or x.is_complex():  # of which there is no smallest and largest
-            for k in range(whole.dim()):  # it is used, who knows how
+        # Where no axis or several fit, and for complex numbers, which have no order: every axis
+        # counts as one that reads values of the rows.
+        if len(axes) != 1 or x.is_complex():
+            for k in range(whole.dim()):
                 n = whole.shape[k]
                 self._add(
                     (name, k), WeightInputs(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
@@ -281,7 +305,7 @@ class _RowDependence(TorchDispatchMode):
 
 
 class _PythonExits(TorchFunctionMode):
-    """Sees values leave torch on ways that are no operation."""
+    """Notes when a marked value leaves torch by a method that dispatches no operation."""
 
     def __init__(self, dependence: _RowDependence) -> None:
         super().__init__()

@@ -57,6 +57,7 @@ def shrink(module: nn.Module, kept: KeptIndices) -> nn.Module:
     )
     """
     copied = copy_module(module)
+    # The cut tensors by the ids of the old ones: one that several layers hold is cut once.
     made: dict[int, Any] = {}
     touched: dict[int, tuple[nn.Module, dict[str, torch.Size]]] = {}
     for name, cut in kept.items():
@@ -72,7 +73,7 @@ def shrink(module: nn.Module, kept: KeptIndices) -> nn.Module:
 
 
 def masked(module: nn.Module, graph: Graph, removed: Sequence[int]) -> nn.Module:
-    """Return a copy of a module, of unchanged size, in which nothing reads some units any more.
+    """Return a copy of a module, of unchanged size, in which some units are not read any more.
 
     Parameters
     ----------
@@ -127,15 +128,14 @@ def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
 def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> KeptIndices:
     """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
 
-    Which indices were kept does not matter when all values are loaded afterwards: the first ones
-    stand for them.
+    All values are loaded afterwards, so it does not matter which indices are kept: the first ones.
 
     Parameters
     ----------
     module : torch.nn.Module
         As its definition makes it.
     shapes : mapping of str to sequence of int
-        What `shapes_of` returned for the pruned module.
+        Of the pruned module, as `shapes_of` returns them.
 
     Examples
     --------
@@ -198,6 +198,10 @@ def _check(name: str, shape: torch.Size, cut: _Cut) -> None:
 
 
 def _replace(layer: nn.Module, attr: str, cut: _Cut, made: dict[int, Any]) -> None:
+    """Put the cut tensor or codes into a layer.
+
+    `made` holds the old object beside the new one, or its id could be given to another object.
+    """
     packed = packed_weights(layer).get(attr)
     if packed is not None:
         if id(packed) not in made:
@@ -207,7 +211,7 @@ def _replace(layer: nn.Module, attr: str, cut: _Cut, made: dict[int, Any]) -> No
     table = layer._parameters if attr in layer._parameters else layer._buffers
     tensor = cast(Tensor, table[attr])
     if id(tensor) not in made:
-        made[id(tensor)] = (tensor, _cut_tensor(tensor, cut))  # the old one is kept: ids are reused
+        made[id(tensor)] = (tensor, _cut_tensor(tensor, cut))
     table[attr] = made[id(tensor)][1]
 
 
@@ -228,20 +232,17 @@ def _cut_tensor(tensor: Tensor, cut: _Cut) -> Tensor:
 
 
 def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
-    """Slice codes exactly; the scales of kept channels stay as they are."""
+    """Cut a weight that is stored as codes, without a change of the values that stay.
+
+    Codes are cut like floats. A channel that stays keeps its scale and zero point, so nothing is
+    rounded again: if it has lost its largest weight, its grid is wider than it needs.
+    """
     codes = packed.codes()
-    per_channel: Tensor | None = None
+    channels: slice | Tensor = slice(None)
+    groups = codes.groups
     if codes.axis is not None:
-        n = packed.shape[codes.axis]
-        per_channel = torch.arange(n * codes.groups).view(codes.groups, n)
-        along = cut[codes.axis] if codes.axis < len(cut) else None
-        if codes.groups > 1 and cut[0] is not None:
-            block = packed.shape[0] // codes.groups
-            per_channel = per_channel[sorted({i // block for i in cut[0]})]
-        if along is not None:
-            per_channel = per_channel[:, along]
-    groups = 1 if per_channel is None else len(per_channel)
-    channels = slice(None) if per_channel is None else per_channel.reshape(-1)
+        kept = _kept_channels(codes, packed.shape, cut)
+        channels, groups = kept.reshape(-1), len(kept)
     points = codes.zero_point
     sliced = Codes(
         values=_cut_tensor(codes.values, cut),
@@ -250,7 +251,22 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
         bits=codes.bits,
         scheme=codes.scheme,
         axis=codes.axis,
-        groups=groups if codes.axis is not None else codes.groups,
+        groups=groups,
     )
     trained = all(gain.requires_grad for gain in packed.parameters())
     return PackedWeight(sliced, trained).train(packed.training)
+
+
+def _kept_channels(codes: Codes, shape: torch.Size, cut: _Cut) -> Tensor:
+    """Return the numbers of the scales that a cut leaves, of shape (groups, channels).
+
+    Scales are ordered by group, then by channel along ``codes.axis``. Only transposed convolutions
+    have codes with groups: equal blocks of axis 0, which are removed as wholes.
+    """
+    axis = cast(int, codes.axis)
+    numbers = torch.arange(shape[axis] * codes.groups).view(codes.groups, shape[axis])
+    if codes.groups > 1 and cut[0] is not None:
+        block = shape[0] // codes.groups
+        numbers = numbers[sorted({i // block for i in cut[0]})]
+    along = cut[axis] if axis < len(cut) else None
+    return numbers if along is None else numbers[:, along]

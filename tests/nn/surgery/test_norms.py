@@ -37,7 +37,7 @@ class TestNorms:
 
     def test_not_behind_an_activation(self):
         net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.BatchNorm1d(3))
-        assert self.folded(net, 3)[1] == {"2": "what '0' puts out is also read by relu_"}
+        assert self.folded(net, 3)[1] == {"2": "the output of '0' is also read by relu_"}
         net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3))
         assert re.search("right before", self.folded(net, 3)[1]["2"])
 
