@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from skcompress.nn.graph import TraceError, trace
 from skcompress.nn.modules.copying import copy_module
-from skcompress.nn.scores.unit_importance import choose_fraction, unit_groups, weight_scores
+from skcompress.nn.scores.unit_importance import unit_groups, weight_scores
+from skcompress.nn.scores.unit_selection import choose_fraction
 from skcompress.nn.surgery.proof import ProofError, provable, prove
 
 RATIO = 0.5

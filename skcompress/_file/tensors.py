@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..nn.codes.coded_layers import PackedWeight
-from ..nn.codes.quantization import Codes, channel_views
+from ..nn.codes.grids import channel_views
+from ..nn.codes.quantization import Codes
 from .coding.arrays import code_levels
 from .coding.byte_streams import Coding
 from .inventory import Names

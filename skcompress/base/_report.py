@@ -12,13 +12,8 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from .._nets import module_root, predict_raw, seeded, take_rows
-from ..nn.modules.counting import (
-    count_macs,
-    count_nonzero,
-    count_params,
-    count_weights,
-    share_of_zeros,
-)
+from ..nn.modules.counting import count_nonzero, count_params, count_weights, share_of_zeros
+from ..nn.modules.macs import count_macs
 
 # Reports are few and quick; a lock for each of them could not be pickled.
 _measuring = threading.RLock()

@@ -19,10 +19,10 @@ from .._nets import copy_net, module_root, n_rows, predict_raw, seeded, some_row
 from .._torch import is_functorch_wrapped_tensor
 from ..base import TrainingData
 from ..base._trained_plan import TrainedPlan
-from ..nn.codes.quantization import Grid
+from ..nn.codes.grids import Grid
 from ..nn.reconstruction.constraints import Constraint
-from ..nn.reconstruction.layer_samples import Places, can_reconstruct, n_inputs, n_places
-from ..nn.reconstruction.least_squares import Fit, LeastSquares
+from ..nn.reconstruction.layer_samples import LayerSamples, can_reconstruct, n_inputs, n_samples_of
+from ..nn.reconstruction.least_squares import LayerFit, LeastSquares
 
 # Raise it when the same net and rows would lead to other weights.
 _RULES = 2
@@ -37,7 +37,7 @@ _SCALE, _POINT = "#scale", "#zero_point"
 _NUMBERS = 1 << 26
 
 Errors = dict[str, tuple[float, float]]
-Calls = list[tuple[Places, Tensor] | None]
+Calls = list[tuple[LayerSamples, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def reconstruct_(
     return Reconstruction(pairs, grids)
 
 
-def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
+def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, LayerFit]) -> Record:
     root = module_root(net)
     arrays = {}
     for name, fit in fits.items():
@@ -184,7 +184,7 @@ def _to_record(net: NeuralNet, n_tried: int, fits: Mapping[str, Fit]) -> Record:
 
 def _solve(
     dense: NeuralNet, changed: NeuralNet, net: NeuralNet, aims: Mapping[str, Aim], X: Any
-) -> tuple[int, dict[str, Fit]]:
+) -> tuple[int, dict[str, LayerFit]]:
     """Change the weights of `net`; return how many layers may change, and what came of which.
 
     Of none, if the outputs of the net come no nearer than those of `changed`.
@@ -233,7 +233,7 @@ def _layers_to_change(net: NeuralNet, aims: Mapping[str, Aim], X: Any) -> list[_
     samples: dict[str, int] = {}
 
     def count(name: str, layer: nn.Module, output: Any) -> None:
-        samples[name] = samples.get(name, 0) + n_places(layer, output)
+        samples[name] = samples.get(name, 0) + n_samples_of(layer, output)
 
     with _watched(net, names, lambda name, layer, _, output: count(name, layer, output)):
         predict_raw(net, rows)
@@ -247,19 +247,27 @@ def _layers_to_change(net: NeuralNet, aims: Mapping[str, Aim], X: Any) -> list[_
 
 
 class _Targets:
-    """What layers put out in the dense net: found for as many at once as memory allows."""
+    """Outputs of layers in the dense net, at the samples that are solved for.
+
+    Layers are asked for in the order of their calls, each once. The dense net does not change, so
+    one pass over the rows can record the outputs of several layers. It records those of as many
+    of the waiting layers as fit into memory (`_NUMBERS`), but only of layers that need the same
+    number of rows: with another number the chunks would be other rows. What was handed out is
+    dropped.
+    """
 
     def __init__(self, dense: NeuralNet, X: Any, layers: list[_Layer]) -> None:
         self._dense, self._X, self._waiting = dense, X, list(layers)
         self._found: dict[str, list[Calls]] = {}
 
     def of(self, layer: _Layer) -> list[Calls]:
-        """Return for each chunk of rows the places and outputs of each call."""
+        """Return, for each chunk of rows and each call of the layer, samples and their outputs."""
         if layer.name not in self._found:
             self._find(layer.n_rows)
         return self._found.pop(layer.name)
 
     def _find(self, n: int) -> None:
+        """Record the next layers that need n rows: the first of them, and what fits beside it."""
         root = module_root(self._dense)
         chosen: dict[str, _Layer] = {}
         left = _NUMBERS
@@ -273,14 +281,16 @@ class _Targets:
             self._found[own.name] = []
 
         def note(name: str, layer: nn.Module, _: Any, output: Any) -> None:
+            # One list for each chunk so far; its last one takes the calls of this forward pass.
             calls, own = self._found[name], chosen[name]
             if _is_wrapped(output):
                 calls[-1].append(None)
                 return
-            places = Places.draw(layer, output, own.share, seed=len(calls))
-            values = places.outputs(layer, output)
+            # Calls of one chunk draw with one seed: equal shapes give equal samples.
+            samples = LayerSamples.draw(layer, output, own.share, seed=len(calls))
+            values = samples.outputs(layer, output)
             values = values if own.aim.outputs is None else values[:, own.aim.outputs]
-            calls[-1].append((places, values.detach().cpu()))
+            calls[-1].append((samples, values.detach().cpu()))
 
         with _watched(self._dense, list(chosen), note):
             for chunk in _chunks(self._X, n):
@@ -289,34 +299,44 @@ class _Targets:
                 predict_raw(self._dense, chunk)
 
 
-def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> Fit:
+def _refit(net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> LayerFit:
     """Give one layer new weights, if that is for the better."""
     sums = LeastSquares(module_root(net).get_submodule(own.name), own.aim.constraint)
     return sums.solve_() if _collect(sums, net, own, targets, X) else sums.leave_()
 
 
 def _collect(sums: LeastSquares, net: NeuralNet, own: _Layer, targets: list[Calls], X: Any) -> bool:
-    """Take in the samples of a layer; return whether each of them could be seen."""
+    """Add the samples of a layer to its sums; return whether all of them were found.
+
+    Outputs are those of the dense net, inputs those that the layer has in the changed net by now:
+    the layers before it have their new weights already. The two belong together by chunk, call
+    and sample. Where a call cannot be matched (it is inside a vmap, or has another shape), none of
+    the sums can be used, as they would be of a part of the calls only.
+
+    Every `_HELD_OUT`-th chunk is held out to choose the penalty. A chunk has rows from all over the
+    data, so both parts do.
+    """
     for number, (chunk, calls) in enumerate(zip(_chunks(X, own.n_rows), targets, strict=True)):
         inputs = _inputs(net, own.name, chunk, len(calls))
+        # Not strict: the changed net may call the layer less often than the dense one did.
         for x, target in zip(inputs, calls, strict=False):
             if x is None or target is None or _is_wrapped(x):
                 return False
-            places, y = target
+            samples, y = target
             try:
-                own_x = places.inputs(sums.layer, x)
-            except ValueError:  # the net has done something else with these rows than before
+                own_x = samples.inputs(sums.layer, x)
+            except ValueError:  # other positions than in the dense net
                 return False
             sums.add(own_x, y, held_out=number % _HELD_OUT == _HELD_OUT - 1)
     return True
 
 
 class _Enough(BaseException):
-    """Ends a forward; no net will catch it for an error of its own."""
+    """Ends a forward pass. Not an Exception, which a net might catch as an error of its own."""
 
 
 def _inputs(net: NeuralNet, name: str, X: Any, n_calls: int) -> list[Any]:
-    """Return what a layer is given in its calls, without what the net does after the last one."""
+    """Return the inputs of a layer in its first calls; the net is not run any further."""
     inputs: list[Any] = []
 
     def note(_: str, __: nn.Module, x: Any, ___: Any) -> None:
@@ -340,7 +360,7 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
 
 
 def _is_wrapped(tensor: Any) -> bool:
-    """Whether it is one row of a vmap, which cannot be kept."""
+    """Whether a tensor is one row inside a vmap, which is not valid outside of it."""
     return is_functorch_wrapped_tensor(tensor)
 
 

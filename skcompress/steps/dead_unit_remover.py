@@ -20,7 +20,8 @@ from .._nets import (
 )
 from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.modules.copying import copy_module
-from ..nn.surgery.dead_units import Removal, fold_norms, foldable_norms, remove, remove_dead
+from ..nn.surgery.dead_units import Removal, remove, remove_dead
+from ..nn.surgery.norms import fold_norms, foldable_norms
 from ..nn.surgery.proof import prove_same
 
 __all__ = ["DeadUnitRemover"]

@@ -27,7 +27,7 @@ from ..nn.modules.low_rank import (
     split_off_identity_,
 )
 from ..nn.modules.weights import find_weights, resolve_ignored
-from ..nn.surgery.proof import admit, prove_same
+from ..nn.surgery.proof import find_failing, prove_same
 
 __all__ = ["LowRankFactorizer"]
 
@@ -214,7 +214,9 @@ class LowRankFactorizer(BaseCompressor):
         inside = {name.partition(".")[2]: name for name in ranks if name.split(".")[0] == "module"}
         calls = inputs_of(net, data.X, type(self).__name__) if inside else []
         with seeded(0):
-            failed = admit(inside, lambda own: prove_same(module, lambda m: _split(m, own), calls))
+            failed = find_failing(
+                inside, lambda own: prove_same(module, lambda m: _split(m, own), calls)
+            )
         why = "as two layers it computes something else"
         return {inside[name]: f"{why} ({error})" for name, error in failed.items()}
 

@@ -122,7 +122,7 @@ class MagnitudePruner(BaseCompressor):
     Notes
     -----
     ``reconstruct=True`` goes through the layers in the order of their calls. With
-    :math:`y_i` what a layer put out for sample i (a row, or a place of a convolution)
+    :math:`y_i` what a layer put out for sample i (a row, or a position of a convolution)
     before, and :math:`x'_i` what it is given now, it gets the weights and the bias
 
     .. math:: \arg\min_{W, b} \sum_i \lVert y_i - W x'_i - b \rVert^2

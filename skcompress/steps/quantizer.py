@@ -15,8 +15,9 @@ from .._nets import copy_net, module_root, net_digest, replace_modules
 from .._sklearn import Interval, StrOptions
 from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import PackedWeight, channel_axis, code_layer_, packed_weights
-from ..nn.codes.quantization import Grid, dequantize, encode, fit_grid
-from ..nn.modules.weights import Weight, find_weights, same_weights, weight_places
+from ..nn.codes.grids import Grid, fit_grid
+from ..nn.codes.quantization import dequantize, encode
+from ..nn.modules.weights import Weight, find_weights, same_weights, weight_uses
 from ..nn.reconstruction.constraints import Levels
 from ._reconstruct import Aim, SolvedPlan, reconstruct_
 
@@ -50,13 +51,13 @@ class QuantizationPlan(Plan):
         """Turn the weights of a net of ours into codes."""
         root = module_root(net)
         weights = same_weights(root, self.shapes, "Quantizer")
-        places = weight_places(root)
+        uses = weight_uses(root)
         for name, grid in self.grids.items():
             codes = encode(weights[name].values(), grid)
             packed = PackedWeight(codes, requires_grad=_is_trained(weights[name]))
-            # A tied weight has one place in each layer: they go on sharing it.
-            for place in places[name]:
-                code_layer_(place.layer, {place.attr: packed})
+            # Layers with tied weights go on sharing one.
+            for use in uses[name]:
+                code_layer_(use.layer, {use.attr: packed})
         _check_something_trains(root)
         return replace_modules(net, dict(root.items()))
 
@@ -157,7 +158,7 @@ class Quantizer(BaseCompressor):
     Notes
     -----
     ``reconstruct=True`` goes through the layers in the order of their calls. With
-    :math:`y_i` what a layer put out for sample i (a row, or a place of a convolution)
+    :math:`y_i` what a layer put out for sample i (a row, or a position of a convolution)
     before, and :math:`x'_i` what it is given now, it looks for the levels and the bias b
     that make
 
@@ -321,19 +322,15 @@ def _used_elsewhere(root: nn.Module) -> dict[str, str]:
     Coding such a weight would save nothing, and would untie what was tied.
     """
     found = {}
-    places = {
-        (place.layer, place.attr): name
-        for name, tied in weight_places(root).items()
-        for place in tied
-    }
+    uses = {(use.layer, use.attr): name for name, tied in weight_uses(root).items() for use in tied}
     names = {
         layer._parameters[attr]: name
-        for (layer, attr), name in places.items()
+        for (layer, attr), name in uses.items()
         if layer._parameters.get(attr) is not None
     }
     for module_name, module in root.named_modules():
         for attr, parameter in module._parameters.items():
-            if parameter is not None and parameter in names and (module, attr) not in places:
+            if parameter is not None and parameter in names and (module, attr) not in uses:
                 found[names[parameter]] = f"also the parameter '{module_name}.{attr}'"
     return found
 

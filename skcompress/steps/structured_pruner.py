@@ -18,7 +18,7 @@ from .._sklearn import HasMethods, Interval, StrOptions
 from ..base import BaseCompressor, TrainingData
 from ..base._training import check_gradual
 from ..nn.modules.copying import copy_module
-from ..nn.scores.unit_importance import parse_threshold, smallest_enough
+from ..nn.scores.unit_selection import parse_threshold, smallest_enough
 from ..nn.scores.weight_importance import cubic_schedule
 from ..nn.surgery.proof import ProofError, provable, prove
 from ._reconstruct import reconstruct_
@@ -151,7 +151,7 @@ class StructuredPruner(BaseCompressor):
     trained it so; else of all, whose loss says less where a net knows them by heart.
 
     ``reconstruct=True`` goes through the layers in the order of their calls. Let
-    :math:`y_i` be what a layer puts out for sample i (a row, or a place of a
+    :math:`y_i` be what a layer puts out for sample i (a row, or a position of a
     convolution) in the net before the removal, of the outputs that stay, and
     :math:`x'_i` what it is given now. It gets the weights and the bias
 

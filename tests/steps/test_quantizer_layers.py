@@ -185,7 +185,7 @@ def n_kept(net):
     """How many coded weights hold decoded floats."""
     parts = [m for m in net.module_.modules() if isinstance(m, PackedWeight)]
     assert parts
-    return sum(m._kept is not None or m._kept_levels is not None for m in parts)
+    return sum(m._cached is not None or m._cached_levels is not None for m in parts)
 
 
 @EACH_SCHEME

@@ -22,7 +22,7 @@ from skcompress import (
 from skcompress._nets import copy_net, module_root
 from skcompress.io import load, save
 from skcompress.nn.modules.weights import find_weights
-from skcompress.nn.reconstruction.least_squares import Fit
+from skcompress.nn.reconstruction.least_squares import LayerFit
 from skcompress.steps import _reconstruct as _reconstruction
 from tests.sample_nets import (
     Attention,
@@ -137,7 +137,7 @@ class TestWeights:
         def worse(net, layer, *_):
             with torch.no_grad():
                 module_root(net).get_submodule(layer.name).weight.mul_(-9.0)
-            return Fit(1.0, 0.5)
+            return LayerFit(1.0, 0.5)
 
         monkeypatch.setattr(_reconstruction, "_refit", worse)
         plain, new, step = both(step, deep, deep_data)

@@ -1,10 +1,11 @@
 """An object as a graph of its parts, and one digest for all graphs that unfold alike.
 
-Two rules make this more than a recursive hash. Objects refer to each other in
-circles (a function calls itself, a class names itself in ``super()``), and
-whether two equal parts are one object or two copies must not matter, because a
-clone or a trip to a worker turns the one into the other. So the digest depends on
-what one sees when following the references from the root, and on nothing else.
+A recursive hash would not do. Objects refer to each other in circles (a function
+calls itself, a class names itself in ``super()``), and whether two equal parts
+are one object or two copies must not matter, because a clone or a trip to a
+worker turns the one into the other. So the digest depends on the paths of
+references from the root and the labels along them, and on nothing else: two
+graphs *unfold alike* if both have the same paths with the same labels.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ class _Node:
 
 
 def digest(root: Content, expand: Expand) -> bytes:
-    """Return the sha256 of everything that can be reached from ``root``."""
+    """Return the sha256 of everything that can be reached from ``root``.
+
+    Nodes that reach no circle get the digest of their content, parts first. Only
+    what is left goes through the partition refinement of `_digest_cyclic`.
+    """
     nodes = _build(root, expand)
     digests, remaining = _digest_acyclic(nodes)
     if not remaining:
@@ -177,7 +182,11 @@ def _combine(node: _Node, names: dict[int, bytes]) -> bytes:
 
 
 def _digest_acyclic(nodes: list[_Node]) -> tuple[dict[int, bytes], list[int]]:
-    """Return the digests of the nodes that reach no circle, and the numbers of the others."""
+    """Return the digests of the nodes that reach no circle, and the numbers of the others.
+
+    By a topological order from the leaves up: a node is ready once all its parts are.
+    Those never ready lie on a circle or lead to one.
+    """
     parents: list[list[int]] = [[] for _ in nodes]
     waiting = [0] * len(nodes)
     for number, node in enumerate(nodes):
@@ -200,11 +209,17 @@ def _digest_acyclic(nodes: list[_Node]) -> tuple[dict[int, bytes], list[int]]:
 def _digest_cyclic(nodes: list[_Node], digests: dict[int, bytes], remaining: list[int]) -> bytes:
     """Return the digest of the root, which reaches a circle.
 
-    Partition refinement, as for the smallest automaton: nodes start alike and are
-    told apart by what they see one step further, until a round tells no more
-    nodes apart. The number of rounds, the names of the classes and the table of
-    which class sees which are then the same for all graphs that unfold alike, and
-    the table differs for all others.
+    Partition refinement, as minimizes a finite automaton. All nodes left begin with
+    the same name. A round gives each the digest of its label and of the names of its
+    parts. Invariant: after round k two nodes have the same name if, and only if,
+    their unfoldings are equal to depth k. The classes of equal names only ever
+    split, so the first round that makes no more of them is the last one: nodes with
+    the same name then unfold alike to any depth.
+
+    The name of the root alone says no more than depth k of it. Its digest is taken
+    together with the table of all nodes' names before and after the last round. The
+    table describes the graph of classes, and does not depend on how many copies of a
+    part there are or in which order nodes were numbered: it is a set, sorted.
     """
     names = {**digests, **dict.fromkeys(remaining, b"")}
     n_classes = 1

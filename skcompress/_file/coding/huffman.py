@@ -24,7 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 _LONGEST = 15
-# Bits that the decoder looks at in one go; it bounds the memory beside the result.
+# Bits that the decoder reads at once; it bounds the memory used beside the result.
 _WINDOW = 1 << 14
 
 
@@ -165,6 +165,7 @@ def _depths(weights: list[int]) -> list[int]:
 
 
 def _canonical_codes(lengths: Ints) -> Ints:
+    """Return the code of each symbol as an integer, see the top of this module."""
     codes = np.zeros(256, np.int64)
     code = previous = 0
     for symbol in _canonical_order(lengths):
@@ -181,6 +182,7 @@ def _canonical_order(lengths: Ints) -> Ints:
 
 
 def _join_bits(codes: Ints, lengths: Ints) -> bytes:
+    """Write codes one after the other, most significant bit first."""
     ends = np.cumsum(lengths)
     starts = ends - lengths
     # Each code lies in the 64 bits that begin at a multiple of 32; as none is longer than 32, one
@@ -245,8 +247,16 @@ def _nibble(stream: bytes, at: int) -> int:
 
 
 def _read_symbols(bits: Bytes, lengths: Ints, n: int) -> Bytes:
+    """Read n symbols, window by window.
+
+    Where a code begins is known only once the one before it is read, which would take a loop in
+    Python over all symbols. So each bit of a window is first taken for the beginning of a code,
+    and the symbol and length that it would have are looked up for all bits at once. Then those
+    bits are selected at which codes do begin (`_follow`).
+    """
     symbols = _canonical_order(lengths)
-    # All numbers of 15 bits, by the code that they begin with: in canonical order.
+    # Look-up tables by the next 15 bits. A code of length l is the beginning of 2**(15 - l) such
+    # numbers, which follow each other, and those of all codes do so in canonical order.
     spans = 1 << (_LONGEST - lengths[symbols])
     symbol_of = np.repeat(symbols.astype(np.uint8), spans)
     length_of = np.repeat(lengths[symbols], spans)
@@ -256,6 +266,8 @@ def _read_symbols(bits: Bytes, lengths: Ints, n: int) -> Bytes:
     while done < n:
         heads = _heads(padded, position)
         visited = _follow(length_of[heads], _WINDOW)
+        # At least one, as the first bit of a window is always one at which a code begins. The last
+        # code may end behind the window, where the next one begins.
         inside = visited[visited < _WINDOW][: n - done]
         result[done : done + len(inside)] = symbol_of[heads[inside]]
         done += len(inside)
@@ -270,6 +282,7 @@ def _read_symbols(bits: Bytes, lengths: Ints, n: int) -> Bytes:
 
 def _heads(padded: Bytes, position: int) -> Ints:
     """Return the 15 bits that begin at each of the `_WINDOW` bits from `position` on."""
+    # From three bytes any 15 bits can be read that begin in the first one.
     first = position // 8
     block = padded[first : first + _WINDOW // 8 + 3].astype(np.int64)
     triples = (block[:-2] << 16) | (block[1:-1] << 8) | block[2:]
@@ -279,7 +292,13 @@ def _heads(padded: Bytes, position: int) -> Ints:
 
 
 def _follow(lengths: Ints, end: int) -> Ints:
-    """Return the positions met when each code is followed by the next, by doubling."""
+    """Return the bits at which codes begin, if one begins at bit 0: by pointer doubling.
+
+    Invariant: before round k, `visited` holds the first 2**k of these bits, and `jumps` leads from
+    any bit over 2**k codes. So the jumps of what is visited are the next 2**k bits, and the jumps
+    of jumps lead over twice as many codes. A window takes log2 of its codes rounds, each a single
+    look-up for all bits. What leaves the window stays at its end.
+    """
     jumps = np.minimum(np.arange(end) + lengths, end)
     jumps = np.append(jumps, end)
     visited = np.zeros(1, np.int64)

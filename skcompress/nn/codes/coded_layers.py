@@ -85,7 +85,7 @@ def code_layer_(layer: nn.Module, packed: Mapping[str, PackedWeight]) -> nn.Modu
     _check_replaceable(layer, packed)
     base = type(layer)._coded_base if isinstance(layer, _Coded) else type(layer)
     attrs = tuple(dict.fromkeys([*packed_weights(layer), *packed]))
-    layer.__class__ = _coded_class(base, attrs)
+    layer.__class__ = coded_class(base, attrs)
     for attr, codes in packed.items():
         layer._parameters.pop(attr, None)
         layer._modules[attr + _SUFFIX] = codes.train(layer.training)
@@ -167,7 +167,7 @@ def _copy_without(layer: nn.Module, parts: Iterable[object]) -> nn.Module:
 
 
 class _Coded:
-    """Placed before a layer class by `_coded_class`."""
+    """Placed before a layer class by `coded_class`."""
 
     _coded_base: type
     _coded_attrs: tuple[str, ...]
@@ -203,7 +203,7 @@ class _CodedRNN(_Coded):
 
 
 @functools.cache
-def _coded_class(base: type, attrs: tuple[str, ...]) -> Any:
+def coded_class(base: type, attrs: tuple[str, ...]) -> Any:
     mixin = _CodedRNN if issubclass(base, nn.RNNBase) else _Coded
     content: dict[str, Any] = {attr: _decoding_property(attr) for attr in attrs}
     content.update(_coded_base=base, _coded_attrs=attrs, __module__=base.__module__)
@@ -218,7 +218,7 @@ def _decoding_property(attr: str) -> property:
 
 
 def _new_coded(base: type, attrs: tuple[str, ...]) -> nn.Module:
-    cls = _coded_class(base, attrs)
+    cls = coded_class(base, attrs)
     return cls.__new__(cls)  # state follows
 
 

@@ -9,36 +9,64 @@ import torch
 from torch import Tensor, nn
 
 from .bit_packing import pack, unpack
-from .quantization import Codes, channel_views, dequantize, levels, quantize
+from .grids import channel_views
+from .quantization import Codes, dequantize, levels, quantize
 
 __all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 
 
 # The state but for trainable gains.
 _STATE = ("packed", "zero_point", "exponent")
-_Noted = tuple[tuple[str, Tensor | None, int, int], ...]  # name, tensor, version, address
+# For each of these buffers its name, the tensor itself, its version and its address.
+_StateVersion = tuple[tuple[str, Tensor | None, int, int], ...]
 
 
-class _Kept(NamedTuple):
-    """A tensor that was computed, and what it was computed from."""
+class _CachedTensor(NamedTuple):
+    """Decoded floats or levels, and the state that they were computed from.
+
+    Whether they are stale is asked at each use, as a state may change in ways that no method of
+    the module sees. Each change shows in at least one of these:
+
+    - another tensor in the place of a buffer (``load_state_dict(assign=True)``, `zero_`): identity,
+    - a write in place (``load_state_dict``): the version that torch counts for a tensor,
+    - other memory under the same tensor (``buffer.data = ...``): the address,
+    - a step of an optimizer: the values of the gains. Fused optimizers write without counting a
+      version, so gains are compared number by number; there are few of them,
+    - a write into the cached floats themselves by whoever was given them: their own version.
+
+    Tensors made in inference mode count no versions, so nothing is cached from a state that has
+    one. Moves exchange the memory of a parameter without a trace: `PackedWeight._apply` drops the
+    cache. Only a write through ``buffer.data`` in place shows nowhere, see `clear_decoded`.
+
+    Attributes
+    ----------
+    values : torch.Tensor
+        Never an inference tensor, as it may be used in training later.
+    version : int
+        Of `values`.
+    gain : torch.Tensor or None
+        A copy of the gains; None if `values` do not depend on them.
+    state : tuple
+        Of the buffers.
+    """
 
     values: Tensor
     version: int
-    gain: Tensor | None  # None: it did not matter
-    noted: _Noted
+    gain: Tensor | None
+    state: _StateVersion
 
 
 class PackedWeight(nn.Module):
     """A weight stored as bits: codes, scales and zero points are its whole state.
 
     The decoded floats are kept in memory from their first use without gradients to the next
-    change of the state, and are no part of the state, of a pickle or of a copy. Whatever changes
-    the state invalidates them: training, ``load_state_dict``, moves, `zero_`.
+    change of the state. They belong neither to the state nor to pickles and copies. Every change
+    of the state invalidates them: training, ``load_state_dict``, moves, `zero_`.
 
     Parameters
     ----------
     codes : Codes
-        What to store.
+        The codes to store.
     requires_grad : bool
         Whether fine-tuning may train the scales. Fixed-point scales, powers of two, are never
         trained.
@@ -76,8 +104,8 @@ class PackedWeight(nn.Module):
     exponent: Tensor
     zero_point: Tensor | None
     _like: Tensor
-    _kept: _Kept | None
-    _kept_levels: _Kept | None
+    _cached: _CachedTensor | None
+    _cached_levels: _CachedTensor | None
 
     def __init__(self, codes: Codes, requires_grad: bool = True) -> None:
         super().__init__()
@@ -114,17 +142,18 @@ class PackedWeight(nn.Module):
             view, scale_view = channel_views(tuple(self.shape), self.axis, self.groups)
             product = self._levels().reshape(view) * self.scale.reshape(scale_view)
             return product.reshape(self.shape)
-        # Read once: another thread may put another tuple there meanwhile, but changes none.
-        kept = self._kept
-        if kept is not None and self._is_current(kept, gain):
-            return kept.values
+        # Read once: another thread may replace the tuple meanwhile, but never changes one.
+        cached = self._cached
+        if cached is not None and self._is_current(cached, gain):
+            return cached.values
         # The first use may be in inference mode, and a later one in training.
         with torch.inference_mode(False), torch.no_grad():
-            # Noted before the codes are read: a change in between then shows at the next call.
+            # Before the codes are read: a change by another thread in between then shows at the
+            # next use, and floats of a new state are never taken for those of an old one.
             gain = None if gain is None else gain.detach().clone()
-            noted, codes = self._note(), self.codes()
+            state, codes = self._state_version(), self.codes()
             values = dequantize(codes)
-        self._kept = _kept(values, gain, noted)
+        self._cached = _cache_entry(values, gain, state)
         return values
 
     def codes(self) -> Codes:
@@ -193,18 +222,21 @@ class PackedWeight(nn.Module):
         return f"{'x'.join(map(str, self.shape))}, bits={self.bits}, {kind}, {granularity}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_kept_levels": None}
+        return {**self.__dict__, "_cached": None, "_cached_levels": None}
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedWeight:
-        self._forget()  # moves exchange the data under a parameter without a trace
+        self._forget()
         return super()._apply(fn, recurse)
 
     def _forget(self) -> None:
-        self._kept = None
-        self._kept_levels = None
+        self._cached = None
+        self._cached_levels = None
 
     def _is_followed(self, gain: Tensor) -> bool:
-        """Whether gradients, or a transformation such as functional_call, pass through a gain."""
+        """Whether gradients, or a transformation such as functional_call, pass through a gain.
+
+        Then the floats belong to one graph, and are neither taken from the cache nor put there.
+        """
         swapped = not isinstance(gain, nn.Parameter)
         return swapped or (torch.is_grad_enabled() and gain.requires_grad)
 
@@ -213,39 +245,44 @@ class PackedWeight(nn.Module):
         return torch.from_numpy(packed).to(values.device)
 
     def _levels(self) -> Tensor:
-        """Levels for training, kept so that a step costs a product and no unpacking."""
-        kept, dtype = self._kept_levels, self.gain.dtype
-        if kept is not None and self._is_as_noted(kept.noted) and kept.values.dtype == dtype:
-            return kept.values
-        noted = self._note()
+        """Return the levels, cached so that a training step costs a product and no unpacking.
+
+        They do not depend on the gains, which training changes in each step.
+        """
+        cached, dtype = self._cached_levels, self.gain.dtype
+        if cached is not None and self._is_unchanged(cached.state) and cached.values.dtype == dtype:
+            return cached.values
+        state = self._state_version()
         with torch.inference_mode(False), torch.no_grad():
             values = levels(self.codes())
-        self._kept_levels = _kept(values, None, noted)
+        self._cached_levels = _cache_entry(values, None, state)
         return values
 
-    def _is_current(self, kept: _Kept, gain: Tensor | None) -> bool:
-        """Whether neither the state nor the kept values have changed since."""
-        if not self._is_as_noted(kept.noted) or kept.version != kept.values._version:
+    def _is_current(self, cached: _CachedTensor, gain: Tensor | None) -> bool:
+        """Whether neither the state nor the cached values have changed since."""
+        if not self._is_unchanged(cached.state) or cached.version != cached.values._version:
             return False
-        # Gains are compared by value: fused optimizers and writes through .data count no version.
-        if kept.gain is None or gain is None:
-            return kept.gain is gain
-        return _is_same(kept.gain, gain)
+        if cached.gain is None or gain is None:
+            return cached.gain is gain
+        return _is_same(cached.gain, gain)
 
-    def _note(self) -> _Noted | None:
-        """Return what changes whenever the state does; None where that cannot be told."""
+    def _state_version(self) -> _StateVersion | None:
+        """Return the version of the buffers; None if one is an inference tensor."""
         state = [(name, self._buffers.get(name)) for name in _STATE]
-        if any(t is not None and t.is_inference() for _, t in state):  # these count no versions
+        if any(t is not None and t.is_inference() for _, t in state):
             return None
         return tuple(
             (name, t, 0, 0) if t is None else (name, t, t._version, t.data_ptr())
             for name, t in state
         )
 
-    def _is_as_noted(self, noted: _Noted) -> bool:
-        """Whether the state has not changed since; asked at each use, so by hand."""
+    def _is_unchanged(self, state: _StateVersion) -> bool:
+        """Whether the buffers are still of this version.
+
+        Written out, as it runs at each use: to build a new version and compare takes longer.
+        """
         buffers = self._buffers
-        for name, tensor, version, address in noted:
+        for name, tensor, version, address in state:
             if buffers.get(name) is not tensor:
                 return False
             if tensor is not None and (tensor._version != version or tensor.data_ptr() != address):
@@ -253,8 +290,10 @@ class PackedWeight(nn.Module):
         return True
 
 
-def _kept(values: Tensor, gain: Tensor | None, noted: _Noted | None) -> _Kept | None:
-    return None if noted is None else _Kept(values, values._version, gain, noted)
+def _cache_entry(
+    values: Tensor, gain: Tensor | None, state: _StateVersion | None
+) -> _CachedTensor | None:
+    return None if state is None else _CachedTensor(values, values._version, gain, state)
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

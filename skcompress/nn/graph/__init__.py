@@ -2,21 +2,23 @@
 
 A *unit* is a neuron, channel, recurrent unit or attention head: rows of the layers that make it,
 entries of biases and norm layers that belong to it, columns of the layers that read it. `trace`
-finds them; what it cannot follow it protects, with the reason. Whether it was right is not a
-matter of trust: `skcompress.nn.surgery` proves each removal.
+finds them, and protects those that it cannot follow, with the reason. It need not be trusted:
+`skcompress.nn.surgery` proves each removal.
 """
 
-from .groups import Graph, Group, Kept, PackedKept, Protected, pack_kept, unpack_kept
+from .dispatch import Inputs
+from .groups import Graph, Group, Protected
+from .kept_indices import KeptIndices, PackedIndices, pack_kept, unpack_kept
 from .labels import AxisKey
-from .tracer import Inputs, TraceError, trace
+from .tracer import TraceError, trace
 
 __all__ = [
     "AxisKey",
     "Graph",
     "Group",
     "Inputs",
-    "Kept",
-    "PackedKept",
+    "KeptIndices",
+    "PackedIndices",
     "Protected",
     "TraceError",
     "pack_kept",

@@ -1,22 +1,22 @@
-"""One watched call of an operation, and what all rules need.
+"""One call of an operation, the registry of rules, and functions that several rules need.
 
-A rule is told one call (`Call`) and what it returned. It reads the labels of the arguments, says
-which of them have to be the same, and puts labels over the result. An operation without a rule
-protects whatever flows into it.
+A rule gets one call (`Call`) with its result. It reads the labels of the arguments, unifies those
+that have to be the same, and gives labels to the result. An operation without a rule protects all
+that flows into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..._torch import tree_leaves
+from .dispatch import tensors_in
 from .labels import WILD, Labels
-from .memory_labels import Shadow, Shadows
+from .memory_labels import MemoryLabels, TensorLabels
 
 __all__ = [
     "RULES",
@@ -27,7 +27,6 @@ __all__ = [
     "merge_positions",
     "protect_all",
     "rule",
-    "tensors_in",
     "varies",
 ]
 
@@ -39,13 +38,15 @@ class Call:
     Attributes
     ----------
     func : torch._ops.OpOverload
-        What was called.
+        The operation.
     args : dict of str to object
         All arguments by their names in the schema.
     out : object
-        What it returned.
-    labels, shadows
-        Of the trace.
+        The result.
+    labels : Labels
+        Of all parameters, the same in the whole trace.
+    memory : MemoryLabels
+        Of the tensors of this forward pass.
     where : str
         The operation and the layer it stands in, for reasons.
     """
@@ -54,26 +55,26 @@ class Call:
     args: dict[str, Any]
     out: Any
     labels: Labels
-    shadows: Shadows
+    memory: MemoryLabels
     where: str
 
-    def shadow(self, name: str) -> Shadow | None:
+    def tensor_labels(self, name: str) -> TensorLabels | None:
         """Labels of an argument."""
         value = self.args.get(name)
-        return self.shadows.get(value) if isinstance(value, Tensor) else None
+        return self.memory.get(value) if isinstance(value, Tensor) else None
 
     def single(self, name: str) -> Tensor | None:
-        """Labels of an argument as those of an activation: one for each element."""
+        """Labels of an argument, one for each element, see `labels_of`."""
         value = self.args.get(name)
         return None if value is None else labels_of(self, value)
 
     def put(self, labels: Tensor | None, out: Any = None) -> None:
-        """Put labels over the result, or over one of several."""
+        """Give labels to the result, or to one of several; None: it belongs to no unit."""
         out = self.out if out is None else out
         if labels is None:
-            self.shadows.clear(out)
+            self.memory.clear(out)
         else:
-            self.shadows.set(out, Shadow([labels.expand(out.shape)]))
+            self.memory.set(out, TensorLabels([labels.expand(out.shape)]))
 
 
 Rule = Callable[[Call], None]
@@ -91,30 +92,29 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def labels_of(call: Call, tensor: Tensor) -> Tensor | None:
-    """Labels of a tensor, one for each element; a weight's axes are protected instead."""
-    shadow = call.shadows.get(tensor)
-    if shadow is None:
+    """Return the labels of an activation, one for each element, or None if it has none.
+
+    For rules that handle activations only. A weight has labels for each of its axes; which of
+    them the operation would follow is not known, so all are protected.
+    """
+    found = call.memory.get(tensor)
+    if found is None:
         return None
-    if len(shadow.labels) == 1:
-        return shadow.labels[0]
-    for labels in shadow.labels:
+    if len(found.labels) == 1:
+        return found.labels[0]
+    for labels in found.labels:
         call.labels.protect(labels, f"a weight is used in {call.where}")
     return None
 
 
-def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """Every tensor among arguments, those in lists too."""
-    return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]
-
-
 def protect_all(call: Call) -> None:
-    """What an unknown operation does: all that flows into it stays, what comes out is fixed."""
+    """Protect all that flows into an operation; its results belong to no unit."""
     for tensor in tensors_in(call.args.values()):
-        shadow = call.shadows.get(tensor)
-        for labels in shadow.labels if shadow is not None else ():
+        found = call.memory.get(tensor)
+        for labels in found.labels if found is not None else ():
             call.labels.protect(labels, f"it flows into {call.where}")
     for tensor in tensors_in([call.out]):
-        call.shadows.clear(tensor)
+        call.memory.clear(tensor)
 
 
 def varies(labels: Tensor, axis: int) -> bool:
@@ -126,7 +126,10 @@ def varies(labels: Tensor, axis: int) -> bool:
 
 
 def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> Tensor:
-    """Demand that a unit fills all places along some axes; return labels with these of length 1."""
+    """Demand one unit along some axes; return labels in which these have length 1.
+
+    Several units of one axis of a parameter, or units beside what stays, are protected.
+    """
     axes = [axis % labels.dim() for axis in axes] if labels.dim() else []
     if not axes:
         return labels
@@ -138,7 +141,7 @@ def merge_along(call: Call, labels: Tensor, axes: Sequence[int], what: str) -> T
 
 
 def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
-    """Labels, with some axes of length 1, of a tensor without elements."""
+    """Return labels of a tensor without elements, in which some axes have length 1."""
     shape = list(labels.shape)
     for axis in axes:
         shape[axis] = 1
@@ -146,9 +149,13 @@ def nothing(labels: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def merge_positions(call: Call, labels: Tensor, channels: int, axes: Sequence[int]) -> Tensor:
-    """Like `merge_along` for what reads channels at many positions.
+    """Demand one unit for each channel, whatever the position; return labels of the channels.
 
-    One channel may be made by several rows, each for some positions: they become one unit.
+    For layers that read channels at many positions. Unlike in `merge_along`, different units at
+    different positions of one channel are joined instead of protected: after a pixel shuffle
+    several rows make one channel, each for some of its positions, and are removed together.
+    If units do not differ along the channels at the first position, they lie along the positions:
+    then nothing is joined.
     """
     if labels.numel() == 0:
         return nothing(labels, axes)

@@ -1,9 +1,9 @@
 """Which units belong together: one label for each index of each parameter axis.
 
-A label stands for one row, column or channel of one parameter. The tracer finds out which of
-them are the same *unit*: row 3 of a layer, entry 3 of its bias, column 7 of the layer that reads
-it. It says so by `unify`; a union-find keeps the classes. What must stay is said by `protect`,
-with the reason.
+A label stands for one row, column or channel of one parameter. The tracer finds out which labels
+are the same *unit*: row 3 of a layer, entry 3 of its bias, column 7 of the layer that reads it.
+`unify` joins them in a union-find, whose classes are the units in the end. `protect` marks a class
+that must stay, with the reason; a class that is joined to a protected one is protected, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Labels:
     ranges : dict of AxisKey to range
         The labels of each axis.
     roles : dict of AxisKey to set of str
-        What the axis was seen doing: ``"out"`` (makes units), ``"in"`` (reads them), ``"scale"``
+        What the axis does: ``"out"`` (makes units), ``"in"`` (reads them), ``"scale"``
         (scale of a norm layer).
 
     Examples
@@ -51,9 +51,10 @@ class Labels:
         self.ranges: dict[AxisKey, range] = {}
         self.roles: dict[AxisKey, set[str]] = {}
         self._keys: list[AxisKey] = []
+        # Both lists are indexed by label. Label 0 is FIXED, which is of no axis and never joined.
         self._parent = [FIXED]
         self._range_of = [-1]
-        self._reasons: dict[int, str] = {}
+        self._reasons: dict[int, str] = {}  # by root: a reason holds for the whole class
         self._deferred: dict[int, tuple[Tensor, str]] = {}
 
     def add(self, key: AxisKey, size: int) -> Tensor:
@@ -67,19 +68,22 @@ class Labels:
         return torch.arange(start, start + size)
 
     def defer(self, labels: Tensor, why: str) -> int:
-        """Return a label for a value that needs units as they are; they stay if it is used.
+        """Return a label for a value computed from several units, which stay if it is used.
 
-        Attention hands out the mean of its heads, which hardly anybody looks at.
+        To protect them at once would be too much where the value is dropped: attention returns
+        the mean of its heads, and most modules ignore it. Only once an operation protects this
+        label, or couples it with another one, its units are protected.
         """
         number = int(self.add(("", len(self._deferred)), 1)[0])
         self._deferred[number] = (labels, why)
         return number
 
     def find(self, label: int) -> int:
-        """Return the class of a label."""
+        """Return the root of a label, the smallest label of its class."""
         root = label
         while self._parent[root] != root:
             root = self._parent[root]
+        # Path compression: whatever was passed points to the root from now on.
         while self._parent[label] != root:
             self._parent[label], label = root, self._parent[label]
         return root
@@ -108,13 +112,13 @@ class Labels:
         Parameters
         ----------
         a, b : torch.Tensor
-            Of one shape. Where one is FIXED, the other is protected; where one is WILD, nothing
-            follows.
+            Of one shape. Where one is FIXED, the other is protected. Where one is WILD, nothing
+            changes.
         why : str
             Reason for what becomes protected.
         merging : bool
-            Whether two units of one axis may become one. If not, both are protected: then the
-            operation mixes units rather than to repeat them.
+            Whether two units of one axis may become one. If not, both are protected: the
+            operation mixes units, as a sum over an axis does, and does not repeat them.
         """
         for one, two in _pairs(a, b):
             if one == FIXED or two == FIXED:
@@ -130,7 +134,7 @@ class Labels:
                 self._join(one, two)
 
     def mixes(self, a: Tensor, b: Tensor) -> bool:
-        """Whether several units of one axis meet, or units and what stays."""
+        """Whether anywhere two units of one axis meet, or a unit and FIXED."""
         return any(
             FIXED in (one, two) or self._range_of[one] == self._range_of[two]
             for one, two in _pairs(a, b)
@@ -145,6 +149,7 @@ class Labels:
             self._reasons.setdefault(self.find(label), why)
 
     def _join(self, a: int, b: int) -> None:
+        # The smaller root stays one, so the numbers of units do not depend on the order of joins.
         a, b = sorted((self.find(a), self.find(b)))
         if a == b:
             return
@@ -154,9 +159,10 @@ class Labels:
 
 
 def without_repeats(*tensors: Tensor) -> list[Tensor]:
-    """Take once what all tensors, of one shape, repeat along an axis without memory of its own.
+    """Return tensors of one shape without repetitions that all of them have.
 
-    Labels of an axis are laid over whole weights and batches that way: what is left is small.
+    An axis of stride 0 repeats one slice, which is all that is taken. Labels of an axis are
+    expanded to whole weights and batches, so that millions of elements shrink to one vector.
     """
     repeated = [all(t.stride(axis) == 0 for t in tensors) for axis in range(tensors[0].dim())]
     once = tuple(slice(0, 1) if again else slice(None) for again in repeated)
@@ -164,17 +170,18 @@ def without_repeats(*tensors: Tensor) -> list[Tensor]:
 
 
 def _distinct(labels: Tensor) -> list[int]:
-    """Every real label in a tensor, once."""
+    """Every label of a unit in a tensor, once."""
     return [label for label in torch.unique(*without_repeats(labels)).tolist() if label > FIXED]
 
 
 def _pairs(a: Tensor, b: Tensor) -> Iterable[Sequence[int]]:
-    """Every pair of different labels at one place, once, without constants."""
+    """Every unordered pair of different labels at one position, once, without WILD."""
     a, b = without_repeats(*torch.broadcast_tensors(a, b))
     differ = (a != b) & (a != WILD) & (b != WILD)
     if not bool(differ.any()):
         return []
     a, b = a[differ], b[differ]
+    # Both numbers of a pair in one, the smaller first: `unique` of numbers is faster than of rows.
     width = int(torch.maximum(a.max(), b.max())) + 1
     codes = torch.unique(torch.minimum(a, b) * width + torch.maximum(a, b)).tolist()
     return [divmod(code, width) for code in codes]

@@ -1,4 +1,8 @@
-"""How units pass through layers: products, convolutions, norms, pooling, embeddings."""
+"""How units pass through layers: products, convolutions, norms, pooling, embeddings.
+
+A product with a weight is where units end and others begin: the columns of the weight read the
+units of its input, its rows make those of its output.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +48,14 @@ def _add_bias(call: Call, rows: Tensor | None, name: str) -> Tensor | None:
 
 @rule("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot")
 def product(call: Call) -> None:
-    """A product with a weight ends units and begins others; one of activations couples them."""
+    """Read units with one axis of a weight and make others with the other axis.
+
+    In a product of two activations, all units that meet are coupled.
+    """
     a, b = (call.args[n] for n in operands(call.args))
     vector = b.dim() == 1 or a.dim() == 1
-    weight = call.shadows.get(b)
-    mirrored = call.shadows.get(a)
+    weight = call.memory.get(b)
+    mirrored = call.memory.get(a)  # weight @ activations: the transposed of a @ b
     if vector:
         return protect_all(call)
     if weight is not None and weight.is_parameter:
@@ -97,9 +104,11 @@ def _plus(call: Call, labels: Tensor | None, added: Tensor) -> Tensor | None:
 
 def _times_weight(call: Call, units: Tensor | None, weight: Tensor) -> Tensor | None:
     """Return the labels of ``x @ weight``, of shape (..., 1, n)."""
-    shadow = call.shadows.get(weight)
-    columns, rows = axis_labels(shadow, -2), axis_labels(shadow, -1)
-    for labels in shadow.labels if shadow is not None else ():
+    found = call.memory.get(weight)
+    columns, rows = axis_labels(found, -2), axis_labels(found, -1)
+    # Axes that are neither rows nor columns here (a batch of weights, or axes that a reshape has
+    # joined into one) cannot be followed.
+    for labels in found.labels if found is not None else ():
         known = [v for v in (columns, rows) if v is not None]
         [distinct] = without_repeats(labels)
         if not any(bool(torch.isin(distinct, v).all()) for v in known):
@@ -135,8 +144,8 @@ def _of_activations(call: Call, a: Tensor, b: Tensor) -> Tensor | None:
 
 @rule("convolution")
 def convolution(call: Call) -> None:
-    """Channels in, channels out; with groups, a whole group is one unit."""
-    weight = call.shadow("weight")
+    """Read input channels and make output channels; with groups, a whole group is one unit."""
+    weight = call.tensor_labels("weight")
     first, second = axis_labels(weight, 0), axis_labels(weight, 1)
     units = call.single("input")
     if units is not None:
@@ -155,7 +164,7 @@ def convolution(call: Call) -> None:
 def _grouped(
     call: Call, units: Tensor | None, first: Tensor | None, second: Tensor | None
 ) -> Tensor | None:
-    """Return the output labels of a grouped convolution: its groups come and go as wholes."""
+    """Make each group one unit: its inputs, its outputs and its part of the weight."""
     groups = call.args["groups"]
     _protect(call, second, f"{call.where} has groups, which go as a whole")
     if first is None or units is None:
@@ -177,7 +186,7 @@ def _grouped(
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
 @rule("cudnn_batch_norm", "_batch_norm_no_update", "_batch_norm_with_update")
 def batch_norm(call: Call) -> None:
-    """Each channel by itself: scale, shift and statistics follow it."""
+    """Let scale, shift and statistics follow each channel."""
     units = call.single("input")
     _follow(call, units)
     call.put(units, call.out[0])
@@ -199,12 +208,12 @@ def _follow(call: Call, units: Tensor | None) -> None:
 
 @rule("native_layer_norm", "_fused_rms_norm", "rms_norm")
 def layer_norm(call: Call) -> None:
-    """Statistics over units would change with their number: these stay."""
+    """Protect units that statistics are taken over, as they change with the number of units."""
     units = call.single("input")
     axes = [-1 - k for k in range(len(call.args["normalized_shape"]))]
     for name in ("weight", "bias"):
-        shadow = call.shadow(name)
-        for labels in shadow.labels if shadow is not None else ():
+        found = call.tensor_labels(name)
+        for labels in found.labels if found is not None else ():
             call.labels.protect(labels, f"{call.where} takes statistics over it")
     if units is None:
         return
@@ -214,7 +223,7 @@ def layer_norm(call: Call) -> None:
 
 @rule("native_group_norm")
 def group_norm(call: Call) -> None:
-    """Statistics over a group of channels: the whole group is one unit."""
+    """Make each group of channels one unit, as statistics are taken over all of it."""
     units = call.single("input")
     if units is not None:
         blocks = units.view(len(units), call.args["group"], -1)
@@ -241,7 +250,7 @@ POOLS = {
 
 @rule(*POOLS)
 def pool(call: Call) -> None:
-    """Each channel by itself, over its positions."""
+    """Let units pass that are channels: a pool mixes the positions of each channel."""
     units = call.single("input" if "input" in call.args else "self")
     if units is not None:
         name = call.func._overloadpacket.__name__
@@ -252,9 +261,9 @@ def pool(call: Call) -> None:
 
 @rule("embedding")
 def embedding(call: Call) -> None:
-    """Columns of the table are units; which rows there are is a matter of the data."""
-    shadow = call.shadow("weight")
-    rows, units = axis_labels(shadow, 0), axis_labels(shadow, 1)
+    """Make units with the columns of the table; its rows stay, as the data names them."""
+    found = call.tensor_labels("weight")
+    rows, units = axis_labels(found, 0), axis_labels(found, 1)
     _protect(call, rows, "it is looked up by number")
     _protect(call, call.single("indices"), f"it is looked up in {call.where}")
     if units is None:
@@ -266,8 +275,8 @@ def embedding(call: Call) -> None:
 @rule("_embedding_bag", "_embedding_bag_forward_only")
 def embedding_bag(call: Call) -> None:
     """Like an embedding; only the first result holds values."""
-    shadow = call.shadow("weight")
-    rows, units = axis_labels(shadow, 0), axis_labels(shadow, 1)
+    found = call.tensor_labels("weight")
+    rows, units = axis_labels(found, 0), axis_labels(found, 1)
     _protect(call, rows, "it is looked up by number")
     if units is not None:
         call.labels.mark(units, "out")

@@ -1,30 +1,27 @@
-"""Trace a module on concrete inputs: which of its parameters' rows and columns are one unit."""
+"""Trace a module on concrete inputs: which rows and columns of its parameters are one unit."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..._torch import TorchDispatchMode, get_mkldnn_enabled, set_mkldnn_enabled, tree_leaves
+from ..._torch import TorchDispatchMode, tree_leaves
 from ..modules.copying import plain_copy
 from . import layer_rules as _layer_rules  # noqa: F401  # registers its rules
-from .calls import RULES, Call, Rule, protect_all, tensors_in
-from .groups import Graph, build_graph
+from .building import build_graph
+from .calls import RULES, Call, Rule, protect_all
+from .dispatch import Inputs, address_of, bind, decomposed, is_alias, tensors_in
+from .groups import Graph
 from .labels import Labels
-from .memory_labels import Shadows
+from .memory_labels import MemoryLabels
 from .rules import elementwise
 
-__all__ = ["Inputs", "TraceError", "trace"]
-
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and named arguments of one call of a module."""
+__all__ = ["TraceError", "trace"]
 
 
 class TraceError(ValueError):
@@ -35,7 +32,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     """Find the groups of units that can be removed from a module.
 
     A copy of the module is run on the given inputs, in evaluation and in training mode. Every
-    operation is watched as torch executes it, so layers, functions and operators are all seen,
+    operation is watched as torch executes it, so layers, functions and operators are all coverage,
     and views, loops and branches as they really happen. A branch that depends on the data is
     known only as far as the inputs take it: give several calls.
 
@@ -51,7 +48,7 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
     Returns
     -------
     Graph
-        The groups, and what is protected for which reason.
+        The groups, and the protected units with their reasons.
 
     Raises
     ------
@@ -67,14 +64,14 @@ def trace(module: nn.Module, calls: Sequence[Inputs], *, ignored: Collection[str
       2.weight: 2 units stay: it is an output of the net
     """
     labels = Labels()
-    seen = _Seen()
+    coverage = _Coverage()
     for training in (True, False):
-        copied = _copy_to_watch(module)  # again: a module may keep something of its training
+        copied = _copy_to_watch(module)  # a new one: modules may keep state of their training
         for call in calls:
-            _trace_call(copied, call, training, labels, seen)
+            _trace_call(copied, call, training, labels, coverage)
     plain = plain_copy(module)
-    unused = [n for n, p in plain.named_parameters() if p.dim() > 1 and n not in seen.used]
-    if unused and seen.depends_on_data:
+    unused = [n for n, p in plain.named_parameters() if p.dim() > 1 and n not in coverage.used]
+    if unused and coverage.depends_on_data:
         _protect_everything(
             labels,
             f"{unused[0]} was not used on these rows, and what is used depends on the data",
@@ -92,26 +89,30 @@ def _copy_to_watch(module: nn.Module) -> nn.Module:
 
 
 @dataclass
-class _Seen:
-    """What the traces have come by."""
+class _Coverage:
+    """How much of a module the traces have reached.
+
+    If some weights were not used and the forward depends on the data, other rows may take
+    branches that were not seen: then nothing can be said of any unit.
+    """
 
     used: set[str] = field(default_factory=set)
     depends_on_data: bool = False
 
 
 def _trace_call(
-    module: nn.Module, call: Inputs, training: bool, labels: Labels, seen: _Seen
+    module: nn.Module, call: Inputs, training: bool, labels: Labels, coverage: _Coverage
 ) -> None:
     """Trace one call; in training mode as far as the module has one for these inputs."""
     module.train(training)
     try:
         try:
-            # With gradients torch takes the long way through operations it would else fuse.
+            # With gradients torch takes operations apart that it would fuse otherwise.
             with torch.enable_grad():
-                _run(module, call, labels, seen)
+                _run(module, call, labels, coverage)
         except RuntimeError:
             with torch.no_grad():
-                _run(module, call, labels, seen)
+                _run(module, call, labels, coverage)
     except Exception as error:
         if not training:
             raise TraceError(_describe(error)) from error
@@ -124,11 +125,11 @@ def _describe(error: Exception) -> str:
     )
 
 
-def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
+def _run(module: nn.Module, call: Inputs, labels: Labels, coverage: _Coverage) -> None:
     args, kwargs = call
-    shadows = Shadows(labels)
+    memory = MemoryLabels(labels)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        shadows.add_parameter(name, tensor)
+        memory.add_parameter(name, tensor)
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     path: list[str] = []
@@ -136,14 +137,14 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
         for name, layer in module.named_modules():
             for handle in _path_hooks(layer, name, path):
                 hooks.callback(handle.remove)
-        watch = _Watch(labels, shadows, path)
-        with watch:
+        propagation = _LabelPropagation(labels, memory, path)
+        with propagation:
             out = module(*args, **kwargs)
-    seen.used |= {n for n, p in module.named_parameters() if _address(p) in watch.used}
-    seen.depends_on_data |= watch.depends_on_data
+    coverage.used |= {n for n, p in module.named_parameters() if address_of(p) in propagation.used}
+    coverage.depends_on_data |= propagation.depends_on_data
     for tensor in tensors_in([out]):
-        shadow = shadows.get(tensor)
-        for own in shadow.labels if shadow is not None else ():
+        found = memory.get(tensor)
+        for own in found.labels if found is not None else ():
             labels.protect(own, "it is an output of the net")
     for leaf in tree_leaves(out):
         if not isinstance(leaf, Tensor | int | float | str | bool | type(None)):
@@ -151,7 +152,7 @@ def _run(module: nn.Module, call: Inputs, labels: Labels, seen: _Seen) -> None:
 
 
 def _protect_everything(labels: Labels, why: str) -> None:
-    """Protect all there is."""
+    """Protect all units."""
     for key in labels.ranges:
         span = labels.ranges[key]
         labels.protect(torch.arange(span.start, span.stop), why)
@@ -168,41 +169,19 @@ def _path_hooks(layer: nn.Module, name: str, path: list[str]) -> Iterator[Any]:
     yield layer.register_forward_hook(leave, always_call=True)
 
 
-_switches = threading.RLock()  # they are global to the process
-
-
-@contextmanager
-def decomposed() -> Iterator[None]:
-    """Let torch run what it would fuse (attention, recurrent layers) as single operations."""
-    with _switches, torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH):
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        onednn = get_mkldnn_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        set_mkldnn_enabled(False)
-        try:
-            yield
-        finally:
-            set_mkldnn_enabled(onednn)
-            torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
 _RESHAPED_IN_PLACE = {"t_", "transpose_", "squeeze_", "unsqueeze_", "detach_", "as_strided_"}
 
 
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+class _LabelPropagation(TorchDispatchMode):
+    """Applies its rule to every operation that torch executes while the mode is active."""
 
-
-class _Watch(TorchDispatchMode):
-    """Sees every operation that torch executes, and applies its rule."""
-
-    def __init__(self, labels: Labels, shadows: Shadows, path: list[str]) -> None:
+    def __init__(self, labels: Labels, memory: MemoryLabels, path: list[str]) -> None:
         super().__init__()
         self._labels = labels
-        self._shadows = shadows
+        self._memory = memory
         self._path = path
         self.used: set[int] = set()
         self.depends_on_data = False
@@ -215,36 +194,42 @@ class _Watch(TorchDispatchMode):
         name = func._overloadpacket.__name__
         self._note(func, name, args, kwargs, out)
         outs = tensors_in([out])
+        # Without values there are no units: an expert that no row is sent to couples nothing.
         if outs and not func._schema.is_mutable and all(t.numel() == 0 for t in outs):
-            return out  # no values, no units: an expert that no row is sent to
+            return out
         if (
             func.is_view
             or name in _RESHAPED_IN_PLACE
             or (not func._schema.is_mutable and is_alias(args, out))
         ):
-            return out  # its labels are those of the memory it looks at
+            return out  # a view has the labels of its memory already
         call = Call(
             func=func,
             args=bind(func, args, kwargs),
             out=out,
             labels=self._labels,
-            shadows=self._shadows,
+            memory=self._memory,
             where=self._where(name),
         )
         try:
             _rule_for(func, name, call)(call)
-        except Exception:  # a use that the rule was not made for
+        except Exception:  # shapes or arguments that the rule was not made for
             protect_all(call)
         return out
 
     def _note(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Note which memory was read, and whether the forward depends on the data.
+
+        It does where a value becomes a Python number, where a shape follows from values, and
+        where a selection by mask or by row came out empty.
+        """
         inputs, outputs = tensors_in([args, kwargs]), tensors_in([out])
         is_empty = any(t.numel() == 0 for t in outputs)
         by_mask = name in _INDEXING and any(t.dtype == torch.bool for t in inputs[1:])
         tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
         self.depends_on_data |= is_empty or by_mask or bool(tags and name not in _INDEXING)
         if not is_empty and not func.is_view:
-            self.used |= {_address(t) for t in inputs if t.layout == torch.strided}
+            self.used |= {address_of(t) for t in inputs if t.layout == torch.strided}
 
     def _where(self, name: str) -> str:
         at = self._path[-1] if self._path else ""
@@ -258,16 +243,3 @@ def _rule_for(func: Any, name: str, call: Call) -> Rule:
     if found is None and torch.Tag.pointwise in func.tags:
         found = elementwise
     return found or protect_all
-
-
-def bind(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    bound = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)}
-    return {**bound, **kwargs}
-
-
-def is_alias(args: Any, out: Any) -> bool:
-    if not isinstance(out, Tensor) or out.layout != torch.strided:
-        return False
-    storage = out.untyped_storage()._cdata
-    tensors = [t for t in tensors_in(args) if t.layout == torch.strided]
-    return any(t.untyped_storage()._cdata == storage for t in tensors)

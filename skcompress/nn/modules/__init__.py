@@ -1,7 +1,7 @@
-"""What is known about torch's layers.
+"""Knowledge of torch's layers: their weights, sizes and costs, and how to change them.
 
-``weights`` lists the weights of a module, ``sizes`` the shapes of its tensors, ``counting`` what
-it has and costs. ``copying`` and ``precision`` copy modules, ``folding`` and ``low_rank`` change
-single layers, ``attention`` holds an attention layer of fewer heads, ``losses`` the terms of
-distillation.
+``weights`` lists the weights of a module, ``sizes`` the shapes of its tensors. ``counting`` counts
+parameters and zeros, ``macs`` multiply-accumulates. ``copying`` and ``precision`` copy modules,
+``folding`` and ``low_rank`` change single layers, ``attention`` holds an attention layer of fewer
+heads, ``losses`` the terms of distillation.
 """

@@ -1,4 +1,4 @@
-"""Attention with fewer heads than its width would have: what is left after heads are removed."""
+"""Attention with fewer heads than its width would have, after some were removed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..codes.coded_layers import _coded_class, packed_weights
+from ..codes.coded_layers import coded_class, packed_weights
 
 __all__ = ["PrunedAttention", "prune_attention_"]
 
@@ -22,7 +22,7 @@ def prune_attention_(layer: nn.MultiheadAttention, n_rows: int, n_columns: int) 
         Of the projection of queries.
     """
     attrs = tuple(packed_weights(layer))
-    layer.__class__ = _coded_class(PrunedAttention, attrs) if attrs else PrunedAttention
+    layer.__class__ = coded_class(PrunedAttention, attrs) if attrs else PrunedAttention
     # Torch's fused kernels, which this switches off, know no other width than heads * head_dim.
     layer._qkv_same_embed_dim = False
     layer.embed_dim = n_columns
@@ -30,10 +30,10 @@ def prune_attention_(layer: nn.MultiheadAttention, n_rows: int, n_columns: int) 
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """`torch.nn.MultiheadAttention`, of which some heads are removed.
+    """`torch.nn.MultiheadAttention` of which some heads are removed.
 
-    Torch's own forward demands that heads times their width is the width of the embedding. This
-    one computes the same and asks for nothing.
+    Torch's own forward demands that the number of heads times their width is the width of the
+    embedding. This one computes the same without that demand.
 
     Examples
     --------

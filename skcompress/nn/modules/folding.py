@@ -1,4 +1,4 @@
-r"""Folding: what a norm layer or a constant unit does, done by the layer before or after it.
+r"""Folding: a norm layer into the layer before it, a constant unit into the layers that read it.
 
 In evaluation mode batch norm is a scale and a shift of each channel,
 
@@ -6,8 +6,11 @@ In evaluation mode batch norm is a scale and a shift of each channel,
 
 with the running mean :math:`\mu` and variance :math:`\sigma^2`, and a layer that computes
 :math:`x = W u + b` right before it may as well compute :math:`(s W) u + (s b + t)`. A unit with the
-constant value c that a layer reads with the column :math:`w` adds :math:`w c` to what comes out: to
-its bias.
+constant value c that a layer reads with the column :math:`w` adds :math:`w c` to all its outputs,
+as a bias does.
+
+These functions rely on conditions that they cannot see, such as that nothing else reads the output
+of the layer: `skcompress.nn.surgery` looks for them, and proves each folding.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class FoldedNorm(nn.Identity):
-    """Where a norm layer was that has been folded into the layer before it.
+    """Takes the position of a norm layer that has been folded into the layer before it.
 
     Examples
     --------
@@ -57,14 +60,18 @@ class FoldedNorm(nn.Identity):
 
 
 def can_fold(layer: nn.Module, kind: str) -> bool:
-    """Tell whether a module is one that is known to the last detail, and not a subclass.
+    """Tell whether a module is of a type that can be folded, and not of a subclass.
+
+    A subclass may override ``forward`` and compute something else. Coded layers are subclasses
+    that do not, so their base counts. A weight that is a plain parameter may be scaled; one that
+    is computed, as by a parametrization, may not.
 
     Parameters
     ----------
     layer : torch.nn.Module
         Any.
     kind : {"layer", "norm"}
-        What it is to be: a layer with a weight, stored as codes or not, or batch norm.
+        A layer with a weight, stored as codes or not, or batch norm.
     """
     if kind == "norm":
         return type(layer) in _NORMS
@@ -96,12 +103,12 @@ def norm_factors(norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def fold_norm_(layer: Any, norm: Any) -> None:
-    """Let a layer do what the batch norm behind it does; `norm` becomes a `FoldedNorm`.
+    """Fold a batch norm into the layer before it, in place; `norm` becomes a `FoldedNorm`.
 
     Parameters
     ----------
     layer : torch.nn.Module
-        Linear or a convolution, transposed or not, with groups or not. Its weight is no codes.
+        Linear or a convolution, transposed or not, with groups or not. Not stored as codes.
     norm : torch.nn.Module
         BatchNorm1d, BatchNorm2d or BatchNorm3d with running statistics.
 
@@ -128,7 +135,7 @@ def fold_norm_(layer: Any, norm: Any) -> None:
 
 
 def _along_outputs(layer: Any, scale: Tensor) -> Tensor:
-    """Lay a number for each output channel along the weight of a layer."""
+    """Return one number for each output channel in a shape that broadcasts with the weight."""
     spread = [1] * (layer.weight.dim() - 2)
     if not getattr(layer, "transposed", False):
         return scale.view(-1, 1, *spread)
@@ -138,7 +145,7 @@ def _along_outputs(layer: Any, scale: Tensor) -> Tensor:
 
 
 def remove_norm_(norm: nn.Module) -> None:
-    """Make a norm layer a `FoldedNorm`, in place: whatever refers to it goes on doing so."""
+    """Make a norm layer a `FoldedNorm`, in place, so that references to it stay valid."""
     training = norm.training
     norm.__class__ = FoldedNorm
     norm.__dict__ = nn.Identity().train(training).__dict__
@@ -154,6 +161,8 @@ def add_bias_(layer: Any) -> None:
         zeros = torch.zeros(size, dtype=layer.weight.dtype, device=layer.weight.device)
         layer.bias = nn.Parameter(zeros, requires_grad=trained)
     layer.bias_is_new = True
+    # A net is loaded by building it, adding biases, then cutting: if this layer was cut already,
+    # the size that the bias had before is that of the uncut weight.
     if "weight" in (before := uncut_sizes(layer)):
         axis = 1 if getattr(layer, "transposed", False) else 0
         n = before["weight"][axis] * (getattr(layer, "groups", 1) if axis else 1)
@@ -166,7 +175,7 @@ def has_new_bias(layer: nn.Module) -> bool:
 
 
 def fold_constants_(layer: Any, constants: Mapping[int, float]) -> None:
-    """Add to the bias of a layer what some of its inputs add, which are constants.
+    """Add the contribution of constant inputs to the bias of a layer.
 
     Parameters
     ----------

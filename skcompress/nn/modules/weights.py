@@ -1,8 +1,8 @@
-"""Which numbers of a net are weights, and the two things done to them: read, set to zero.
+"""Which numbers of a net are weights, and how they are read and set to zero.
 
 A weight is one matrix or kernel that multiplies activations. Biases, the scales of norm layers
-and bare parameters of the user's own modules are never weights: they are few, and setting
-them to zero changes what a layer computes rather than how finely it computes it.
+and bare parameters of the user's own modules are never weights: they are few, and setting them to
+zero disables a unit or a whole module instead of one connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "resolve_ignored",
     "same_weights",
     "weight_attributes",
-    "weight_places",
+    "weight_uses",
 ]
 
 _PLAIN = (
@@ -44,7 +44,7 @@ _MODULE_PREFIX = "module."
 def weight_attributes(layer: nn.Module) -> tuple[str, ...]:
     """Attribute names under which this kind of layer keeps weights, present or not.
 
-    Subclasses count as their base: what a layer *is* decides, not its name.
+    Subclasses count as their base.
 
     Examples
     --------
@@ -193,20 +193,20 @@ def same_weights(
     return weights
 
 
-def weight_places(root: nn.Module) -> dict[str, list[Weight]]:
-    """Map the name of each weight that `find_weights` lists to all places where it is used.
+def weight_uses(root: nn.Module) -> dict[str, list[Weight]]:
+    """Map the name of each weight that `find_weights` lists to all layers that use it.
 
     Examples
     --------
     >>> net = nn.Sequential(nn.Embedding(5, 2), nn.Linear(2, 5))
     >>> net[1].weight = net[0].weight
-    >>> [place.name for place in weight_places(net)["0.weight"]]
+    >>> [use.name for use in weight_uses(net)["0.weight"]]
     ['0.weight', '1.weight']
     """
-    places: dict[int, list[Weight]] = {}
+    uses: dict[int, list[Weight]] = {}
     for weight, storage in _all_weights(root):
-        places.setdefault(id(storage), []).append(weight)
-    return {tied[0].name: tied for tied in places.values()}
+        uses.setdefault(id(storage), []).append(weight)
+    return {tied[0].name: tied for tied in uses.values()}
 
 
 def resolve_ignored(root: nn.Module, ignored_layers: Sequence[str]) -> set[str]:
@@ -266,7 +266,7 @@ def code_modules(root: nn.Module) -> list[PackedWeight]:
 
 
 def _all_weights(root: nn.Module) -> Iterator[tuple[Weight, object]]:
-    """Every weight with the object that stores it, tied ones once per place."""
+    """Every weight with the object that stores it, tied ones once for each use."""
     for layer_name, layer in root.named_modules():
         packed = packed_weights(layer)
         for attr in weight_attributes(layer):

@@ -1,15 +1,16 @@
 r"""Weights of a certain form, with zeros or on a grid, that come nearest to others.
 
-How near is told by the samples that a layer sees. The least squares of :mod:`.reconstruction`
-rise around their solution :math:`W^*` by
+The distance is that of the layer's outputs on its samples. The sum of squares of
+:mod:`.least_squares` rises around its minimum :math:`W^*` by
 
 .. math:: \operatorname{tr} \, (W - W^*) \, H \, (W - W^*)^\top
 
-with :math:`H` the sum of products of inputs, and the penalty. So an input that is large costs
-more than a small one, and what one weight cannot say others can, whose inputs resemble its own.
+with :math:`H` the sum of products of inputs, plus the penalty. So an error in the weight of a large
+input costs more than that of a small one, and it can be compensated by weights whose inputs are
+correlated with its own.
 
-Matrices are of shape (n_outputs, n_inputs), H of (n_inputs, n_inputs). Columns after those that
-a form is for are free: a bias.
+Matrices have the shape (n_outputs, n_inputs), H has (n_inputs, n_inputs). A last column that a
+constraint does not cover, the bias, is free.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ..codes.quantization import Grid, dequantize, encode, fit_grid, level_bounds
+from ..codes.grids import Grid, fit_grid, level_bounds
+from ..codes.quantization import dequantize, encode
 
-__all__ = ["Constraint", "Found", "Levels", "Zeros", "fit_clipped_grid", "round_in_turn"]
+__all__ = [
+    "ConstrainedWeights",
+    "Constraint",
+    "Levels",
+    "Zeros",
+    "fit_clipped_grid",
+    "round_in_turn",
+]
 
 # Ranges of a grid: shares of the one that all weights are in.
 _RANGES = tuple(1 - 0.05 * i for i in range(17))
@@ -33,32 +42,32 @@ _BLOCK = 128
 _MOST_WORK = 8
 
 
-class Found(NamedTuple):
-    """Weights of the form that was asked for, and the grid that they are on, if there is one."""
+class ConstrainedWeights(NamedTuple):
+    """Weights that satisfy a constraint, and the grid that they are on, if there is one."""
 
     weights: Tensor
     grid: Grid | None = None
 
 
 class Constraint(Protocol):
-    """What weights have to be like."""
+    """A condition on the weights of a layer."""
 
-    def plain(self, weights: Tensor) -> Found:
-        """Return what weights become if nothing makes up for it."""
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
+        """Return the weights changed one by one, without any compensation."""
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
-        """Return weights that come near to others, as told by H."""
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
+        """Return the weights closest to others in the metric of H, or nearly so."""
 
 
 class Zeros:
-    r"""Some weights are zero, and the others the best that there are then.
+    r"""Some weights are zero, and the others are optimal given these zeros.
 
     With S the inputs that an output keeps, and w* its row of :math:`W^*`, they are
 
     .. math:: w_S = H_{SS}^{-1} (H w^*)_S.
 
-    Where outputs keep many inputs, each its own, this takes long and gains little: then inputs
-    are set to zero in turn, see `round_in_turn`.
+    Where many outputs keep many different inputs, this takes long and gains little: then inputs are
+    set to zero in turn, see `round_in_turn`.
 
     Parameters
     ----------
@@ -67,7 +76,7 @@ class Zeros:
 
     Examples
     --------
-    Two inputs that are nearly the same: one can speak for both.
+    Two inputs that are nearly the same: one weight can replace both.
 
     >>> constraint = Zeros(torch.tensor([[False, True]]))
     >>> weights, curvature = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.9], [0.9, 1.0]])
@@ -78,26 +87,26 @@ class Zeros:
     def __init__(self, zeros: Tensor) -> None:
         self.zeros = zeros
 
-    def plain(self, weights: Tensor) -> Found:
-        """Return the weights with the zeros."""
-        return Found(torch.where(_widened(self.zeros, weights), 0.0, weights))
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
+        """Return the weights with these zeros."""
+        return ConstrainedWeights(torch.where(_widened(self.zeros, weights), 0.0, weights))
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
-        """Return the best weights with these zeros, or nearly."""
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
+        """Return the optimal weights with these zeros, or nearly so."""
         if not self.zeros.any():
-            return Found(weights)
+            return ConstrainedWeights(weights)
         zeros = _widened(self.zeros, weights)
         # Outputs that keep the same inputs are solved for at once.
         kinds, kind_of = (~zeros).unique(dim=0, return_inverse=True)
         if int(kinds.sum(1).pow(3).sum()) > _MOST_WORK * len(curvature) ** 3:
-            return Found(_with_zeros_in_turn(weights, curvature, zeros))
+            return ConstrainedWeights(_with_zeros_in_turn(weights, curvature, zeros))
         right = weights @ curvature
         found = torch.zeros_like(weights)
         for number, kept in enumerate(kinds):
             inputs, outputs = kept.nonzero()[:, 0], (kind_of == number).nonzero()
             part = torch.linalg.solve(curvature[inputs][:, inputs], right[outputs, inputs].T)
             found[outputs, inputs] = part.T
-        return Found(found)
+        return ConstrainedWeights(found)
 
 
 class Levels:
@@ -106,11 +115,11 @@ class Levels:
     Parameters
     ----------
     zeros : boolean Tensor of shape (n_outputs, n_inputs)
-        Which weights are zero, whatever is near.
+        Which weights are zero, whichever level is nearest.
     dtype : torch.dtype
         Of the scales.
     **options
-        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+        Of :func:`skcompress.nn.codes.grids.fit_grid`.
 
     Examples
     --------
@@ -128,14 +137,16 @@ class Levels:
         self.dtype = dtype
         self.options = options
 
-    def plain(self, weights: Tensor) -> Found:
-        """Return each weight as the level that it is nearest to."""
+    def plain(self, weights: Tensor) -> ConstrainedWeights:
+        """Return the nearest level of each weight."""
         own, bias = self._parts(weights)
         grid = fit_grid(own.to(self.dtype), **self.options)
-        return Found(torch.cat([dequantize(encode(own.to(self.dtype), grid)).to(bias), bias], 1))
+        return ConstrainedWeights(
+            torch.cat([dequantize(encode(own.to(self.dtype), grid)).to(bias), bias], 1)
+        )
 
-    def nearest(self, weights: Tensor, curvature: Tensor) -> Found:
-        """Return levels that make up for each other, see `round_in_turn`."""
+    def nearest(self, weights: Tensor, curvature: Tensor) -> ConstrainedWeights:
+        """Return levels whose errors compensate each other, see `round_in_turn`."""
         n = self.zeros.shape[1]
         own, _ = self._parts(weights)
         grid = fit_clipped_grid(own.to(self.dtype), curvature.diagonal()[:n], **self.options)
@@ -149,7 +160,7 @@ class Levels:
 
         order = curvature.diagonal()[:n].argsort(descending=True, stable=True)
         order = torch.cat([order, torch.arange(n, len(curvature))])
-        return Found(round_in_turn(weights, curvature, rounded, order), grid)
+        return ConstrainedWeights(round_in_turn(weights, curvature, rounded, order), grid)
 
     def _parts(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         n = self.zeros.shape[1]
@@ -157,7 +168,7 @@ class Levels:
 
 
 def _with_zeros_in_turn(weights: Tensor, curvature: Tensor, zeros: Tensor) -> Tensor:
-    # First the inputs that most outputs do without: others can still make up for them.
+    # First the inputs that are zero for most outputs, while many others can still compensate.
     order = zeros.sum(0).argsort(descending=True, stable=True)
 
     def with_zeros(column: int, values: Tensor) -> Tensor:
@@ -171,7 +182,7 @@ def _widened(zeros: Tensor, weights: Tensor) -> Tensor:
 
 
 def fit_clipped_grid(weights: Tensor, importance: Tensor, **options: Any) -> Grid:
-    r"""Choose scales so that rounding costs least, for which a few weights may be cut off.
+    r"""Choose the scales with the smallest rounding error, for which a few weights may be clipped.
 
     Of the ranges :math:`[f l, f h]`, with :math:`[l, h]` the range of a channel's weights and
     f from 0.2 to 1, each channel gets that with the smallest :math:`\sum_j a_j (w_j - q_j s)^2`.
@@ -183,7 +194,7 @@ def fit_clipped_grid(weights: Tensor, importance: Tensor, **options: Any) -> Gri
     importance : Tensor of shape (n_inputs,)
         The a above.
     **options
-        Of :func:`skcompress.nn.codes.quantization.fit_grid`.
+        Of :func:`skcompress.nn.codes.grids.fit_grid`.
 
     Examples
     --------
@@ -219,15 +230,15 @@ def round_in_turn(
     rounded: Callable[[int, Tensor], Tensor],
     order: Tensor,
 ) -> Tensor:
-    r"""Round one column after the other; those that follow make up for it.
+    r"""Round one column after the other; those that follow compensate for its error.
 
-    What column j is off by moves the columns F that are still to come by
+    The error of column j moves the columns F that are still to come by
 
     .. math:: \delta_F = - \frac{w_j - q_j}{(H_{RR}^{-1})_{jj}} \, (H_{RR}^{-1})_{jF},
         \quad R = \{j\} \cup F,
 
-    the best that they can do if they stay unrounded. All of these inverses are rows of one
-    Cholesky factor of the inverse of H.
+    which is optimal if they stay unrounded. All of these inverses are rows of one Cholesky factor
+    of the inverse of H.
 
     Parameters
     ----------
@@ -269,6 +280,6 @@ def round_in_turn(
             done[:, j] = rounded(int(order[j]), left[:, j])
             missed[:, j - begin] = (left[:, j] - done[:, j]) / factor[j, j]
             left[:, j:end] -= missed[:, j - begin, None] * factor[j, j:end]
-        # What comes after the block learns of it at once, in one product.
+        # Columns after the block are moved at once, in one product.
         left[:, end:] -= missed @ factor[begin:end, end:]
     return torch.empty_like(done).index_copy_(1, order, done)

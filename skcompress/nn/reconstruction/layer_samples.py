@@ -1,4 +1,4 @@
-"""Samples of a layer: the rows, or the places of images, that its outputs are of."""
+"""Samples of a layer: pairs of an input and an output vector, one for each output position."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["Places", "can_reconstruct", "n_inputs", "n_places"]
+__all__ = ["LayerSamples", "can_reconstruct", "n_inputs", "n_samples_of"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def can_reconstruct(layer: nn.Module) -> bool:
-    """Whether a layer is a linear map of its input that may change freely.
+    """Whether a layer is a linear map of its input whose weights may change freely.
 
-    Not so where it is stored as codes, computes in a way of its own, has groups, or is not trained.
+    False for layers that are stored as codes, override ``forward``, have groups, or are frozen.
 
     Examples
     --------
@@ -41,24 +41,34 @@ def can_reconstruct(layer: nn.Module) -> bool:
 
 
 def n_inputs(layer: Any) -> int:
-    """Return how many numbers an output of the layer is made of."""
+    """Return the number of inputs of each output: of a convolution, channels times kernel size."""
     return int(layer.weight[0].numel())
 
 
-def n_places(layer: Any, y: Tensor) -> int:
-    """Return how many rows, or places of images, an output of the layer is of."""
+def n_samples_of(layer: Any, y: Tensor) -> int:
+    """Return how many samples an output of a layer holds: its rows times its positions."""
     return _with_rows(layer, y)[..., 0].numel()
 
 
 @dataclass(frozen=True)
-class Places:
-    """Some of the places of an output: rows, and where in a row, drawn by a seed.
+class LayerSamples:
+    """Which samples of a layer are used: random pairs of a row and a position in its output.
+
+    Drawn once from an output of the dense layer. The same rows and positions are then taken from
+    the inputs that the layer has in the changed net.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and spatial axes of the output.
+    at : tuple of Tensor
+        For each of these axes the index of each sample.
 
     Examples
     --------
     >>> layer, x = nn.Conv2d(2, 3, 3, padding=1), torch.rand(4, 2, 5, 5)
-    >>> places = Places.draw(layer, layer(x), share=0.1, seed=0)
-    >>> inputs, outputs = places.inputs(layer, x), places.outputs(layer, layer(x))
+    >>> samples = LayerSamples.draw(layer, layer(x), share=0.1, seed=0)
+    >>> inputs, outputs = samples.inputs(layer, x), samples.outputs(layer, layer(x))
     >>> inputs.shape, outputs.shape
     (torch.Size([10, 18]), torch.Size([10, 3]))
     >>> torch.allclose(inputs @ layer.weight.flatten(1).T + layer.bias, outputs, atol=1e-5)
@@ -69,8 +79,8 @@ class Places:
     at: tuple[Tensor, ...]
 
     @classmethod
-    def draw(cls, layer: Any, y: Tensor, share: float, seed: int) -> Places:
-        """Return a share of the places of an output of a layer; 1: all of them."""
+    def draw(cls, layer: Any, y: Tensor, share: float, seed: int) -> LayerSamples:
+        """Draw a share of the samples that an output of a layer holds; 1: all of them."""
         shape = tuple(_with_rows(layer, y)[..., 0].shape)
         drawn = torch.arange(math.prod(shape))
         if share < 1:
@@ -79,25 +89,27 @@ class Places:
         return cls(shape, torch.unravel_index(drawn, shape))
 
     def outputs(self, layer: Any, y: Tensor) -> Tensor:
-        """Return an output there, of shape (n_places, n_outputs)."""
+        """Return their outputs, of shape (n_samples, n_outputs)."""
         return _with_rows(layer, y)[self.at]
 
     def inputs(self, layer: Any, x: Tensor) -> Tensor:
-        """Return what an input of a layer has for it there, in the order of its weights.
+        """Return their inputs, of shape (n_samples, n_inputs), in the order of the weights.
 
         Raises
         ------
         ValueError
-            If the input is of other places.
+            If the input has other rows or positions than the output that they were drawn from.
         """
         patches = _patches(layer, x)
         if patches.shape[: len(self.shape)] != self.shape:
-            raise ValueError(f"An input of {tuple(x.shape)} is not of the places {self.shape}.")
+            raise ValueError(
+                f"An input of shape {tuple(x.shape)} does not give outputs at {self.shape}."
+            )
         return patches[self.at].flatten(1)
 
 
 def _with_rows(layer: Any, tensor: Tensor) -> Tensor:
-    """Move channels to the end; give what is one row alone an axis of rows."""
+    """Move channels to the end, and add the axis of rows to a single row."""
     if isinstance(layer, nn.Linear):
         return torch.atleast_2d(tensor)
     tensor = tensor if tensor.dim() > len(layer.kernel_size) + 1 else tensor[None]
@@ -105,7 +117,7 @@ def _with_rows(layer: Any, tensor: Tensor) -> Tensor:
 
 
 def _patches(layer: Any, x: Tensor) -> Tensor:
-    """Return a view of what each output is made of, the last axes."""
+    """Return a view whose last axes hold the inputs of each output, as `F.unfold` would copy."""
     if isinstance(layer, nn.Linear):
         return torch.atleast_2d(x)
     n_axes = len(layer.kernel_size)

@@ -1,17 +1,17 @@
-r"""Weights with which a layer comes near to what it put out before a compression.
+r"""Weights with which the outputs of a layer come near to those it had before a compression.
 
-A layer with the outputs :math:`y = W x + b` has lost some of its inputs, or shall have zeros among
-its weights, or weights on a grid; and the inputs it has, :math:`x'`, may have changed as well. It
-can still come near to y,
+A layer with the outputs :math:`y = W x + b` has lost some of its inputs, or is to have zeros among
+its weights, or weights on a grid; and its inputs, now :math:`x'`, may have changed as well. New
+weights bring it near to y,
 
 .. math:: \min_{W', b'} \sum_i \lVert y_i - W' x'_i - b' \rVert^2
           + \lambda \bar a \lVert W' - W_0 \rVert^2
 
-over samples i (rows, and places of a convolution) and over the weights of the form that is asked
+over samples i (rows, and positions of a convolution) and over the weights of the form that is asked
 for, with :math:`W_0` what is left of W, and :math:`\bar a = \mathrm{mean}_j \sum_i x_{ij}'^2`, so
-that :math:`\lambda` has no unit. It is chosen on samples that had no part in the solution, and
-what the weights become without all this is one of the choices: nothing changes where nothing is
-gained. For lost inputs this is the second half of He et al. (2017), "Channel Pruning for
+that :math:`\lambda` has no unit. It is chosen on samples that are held out of the solution. The
+weights that the constraint alone gives are one of the choices, so nothing is lost where nothing can
+be gained. For lost inputs this is the second half of He et al. (2017), "Channel Pruning for
 Accelerating Very Deep Neural Networks"; for the other forms see :mod:`.constraints`.
 """
 
@@ -22,18 +22,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..codes.quantization import Grid
-from .constraints import Constraint, Found
+from ..codes.grids import Grid
+from .constraints import ConstrainedWeights, Constraint
 from .layer_samples import n_inputs
 
-__all__ = ["Fit", "LeastSquares"]
+__all__ = ["LayerFit", "LeastSquares"]
 
 # Values of lambda: the larger, the nearer to the weights that are there.
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
-class Fit(NamedTuple):
-    r"""What came of new weights.
+class LayerFit(NamedTuple):
+    r"""The error of a layer before and after it was solved for.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Fit(NamedTuple):
         :math:`\sum \lVert y - W x - b \rVert^2 / \sum \lVert y - \bar y \rVert^2` over the
         samples that were held out; equal if nothing was gained.
     grid : Grid or None
-        What the new weights are on, where that was asked for.
+        The grid of the new weights, if the constraint has one.
     """
 
     before: float
@@ -55,14 +55,14 @@ class Fit(NamedTuple):
 
 
 class LeastSquares:
-    """The sums that new weights of a layer are computed from.
+    """Sums over samples, and the new weights of a layer that follow from them.
 
     Parameters
     ----------
     layer : torch.nn.Linear or convolution
         Its weights, and its bias if it has one, are where the search begins.
     constraint : Constraint
-        What the new weights have to be like.
+        The condition on the new weights.
 
     Examples
     --------
@@ -91,14 +91,14 @@ class LeastSquares:
         self._parts = [_Sums(*self._start.shape), _Sums(*self._start.shape)]
 
     def add(self, inputs: Tensor, outputs: Tensor, *, held_out: bool) -> None:
-        """Take in samples: to solve for, or to choose the penalty on."""
+        """Add samples: to solve for, or to choose the penalty on."""
         inputs, outputs = inputs.detach().cpu(), outputs.detach().cpu()
         if self.layer.bias is not None:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
         self._parts[held_out].add(inputs, outputs, self._start)
 
-    def solve_(self) -> Fit:
-        """Give the layer the weights that come nearest, if they do better than the plain ones."""
+    def solve_(self) -> LayerFit:
+        """Give the layer the nearest weights, if they have a smaller error than the plain ones."""
         known, held = self._parts
         if not (known.n and held.n) or not bool(known.gram.isfinite().all()):
             return self.leave_()
@@ -114,15 +114,17 @@ class LeastSquares:
             found = self._nearest(known + held, best, plain)
         self._set(found.weights)
         after = before if found is plain else least
-        return Fit(before / unit, after / unit, found.grid)
+        return LayerFit(before / unit, after / unit, found.grid)
 
-    def leave_(self) -> Fit:
+    def leave_(self) -> LayerFit:
         """Give the layer the plain weights."""
         self._set(self.constraint.plain(self._start).weights)
-        return Fit(1.0, 1.0)
+        return LayerFit(1.0, 1.0)
 
-    def _nearest(self, sums: _Sums, penalty: float, plain: Found) -> Found:
-        """Return the best weights by these sums; the plain ones if the sums say nothing."""
+    def _nearest(
+        self, sums: _Sums, penalty: float, plain: ConstrainedWeights
+    ) -> ConstrainedWeights:
+        """Return the best weights by these sums; the plain ones if they cannot be solved."""
         curvature, step = sums.solve(penalty, self.layer.bias is not None)
         try:
             return self.constraint.nearest(self._start + step, curvature)
@@ -139,7 +141,7 @@ class LeastSquares:
 
 
 class _Sums:
-    """Sums over samples: of products of inputs, and of inputs with what the layer misses."""
+    """Sums over samples: of products of inputs, and of inputs with the residuals."""
 
     def __init__(self, n_outputs: int, n_inputs: int) -> None:
         self.n = 0
@@ -176,10 +178,10 @@ class _Sums:
     def _scale(self, has_bias: bool) -> float:
         squares = self.gram.diagonal()
         mean = float((squares[:-1] if has_bias else squares).mean())
-        return mean or 1.0  # inputs that are all zero say nothing: any penalty will do
+        return mean or 1.0  # with inputs that are all zero any penalty gives the same weights
 
     def error(self, step: Tensor) -> float:
-        """Return the sum of squares that is missed after a step."""
+        """Return the sum of squared residuals after a step."""
         change = ((step @ self.gram) * step).sum() - 2 * (step.T * self.missing).sum()
         return max(self.squares + float(change), 0.0)
 

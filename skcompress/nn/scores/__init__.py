@@ -1,5 +1,5 @@
-"""How much weights and units matter, and which of them go.
+"""How much weights and units matter, and which of them are removed.
 
-``weight_importance`` ranks single weights, ``unit_importance`` units, ``sensitivity`` groups of
-units by the loss without them.
+``weight_importance`` ranks single weights; ``unit_importance`` scores units by their weights,
+``sensitivity`` by the loss without them, and ``unit_selection`` chooses among the scored ones.
 """

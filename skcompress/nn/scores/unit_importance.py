@@ -1,8 +1,7 @@
-"""Which units matter least: scores, and the choice of units by rank, threshold or target."""
+"""How much each unit of a net matters, told by its weights."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,18 +12,11 @@ from ..graph import AxisKey, Graph, Group
 
 __all__ = [
     "UnitGroup",
-    "choose_below",
-    "choose_fraction",
-    "parse_threshold",
-    "share_of_what_is_left",
-    "smallest_enough",
+    "layer_adaptive_scores",
     "unit_groups",
     "unit_sums",
     "weight_scores",
 ]
-
-Scores = Sequence[Tensor]
-"""For each group the scores of its units; infinite: stays."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class UnitGroup:
     weights : tuple of torch.Tensor
         For each unit its producing weights, as one vector. Without biases.
     scales : torch.Tensor of shape (n_units,)
-        Mean magnitude of the scales of norm layers right behind a unit; 1 where there is none.
+        Mean magnitude of the scales of norm layers right behind a unit; 1 without one.
     has_scales : bool
         Whether there is a norm layer.
     readers : tuple of torch.Tensor
@@ -64,12 +56,12 @@ class UnitGroup:
 
 
 def unit_groups(module: nn.Module, graph: Graph) -> list[UnitGroup]:
-    """Collect what makes each unit.
+    """Collect the weights that make and read each unit.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Plain, see `skcompress.nn.graph.plain_copy`.
+        Plain, see `skcompress.nn.modules.copying.plain_copy`.
     graph : Graph
         Of the module.
 
@@ -131,14 +123,14 @@ def unit_sums(graph: Graph, values: Mapping[str, Tensor]) -> list[Tensor]:
     return [sums[list(group.units)] for group in graph.groups]
 
 
-def share_of_what_is_left(scores: Tensor) -> Tensor:
-    r"""Make the scores of one group comparable with those of others, the order as it was.
+def layer_adaptive_scores(scores: Tensor) -> Tensor:
+    r"""Make the scores of one group comparable with those of others, without changing their order.
 
     .. math:: \frac{s_u^2}{\sum_{v: s_v \ge s_u} s_v^2},
 
-    the share of a unit in what would be left of its group if all lesser ones went before it:
-    1 for the best. Weights of a layer are the smaller the more inputs it has, so plain scores
-    empty whole layers; with these no group ends before all others are as poor.
+    the share of a unit in what would be left of its group if all units with smaller scores were
+    removed before it: 1 for the best. Weights of a layer are the smaller the more inputs it has, so
+    plain scores would empty whole layers. With these no group is emptied before the others are.
 
     References
     ----------
@@ -146,7 +138,7 @@ def share_of_what_is_left(scores: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> share_of_what_is_left(torch.tensor([1.0, 3.0, 2.0, torch.inf]))
+    >>> layer_adaptive_scores(torch.tensor([1.0, 3.0, 2.0, torch.inf]))
     tensor([0.0714, 1.0000, 0.3077,    inf])
     """
     order = scores.argsort(stable=True)
@@ -199,137 +191,3 @@ def _all_weights(group: UnitGroup) -> list[Tensor]:
     """Return for each unit the weights that make it, as its norm layer scales them, and read it."""
     own = zip(group.weights, group.scales, group.readers, strict=True)
     return [torch.cat([weights * scale, readers]) for weights, scale, readers in own]
-
-
-def parse_threshold(threshold: float | str) -> tuple[float, str | None]:
-    """Read a threshold like scikit-learn's ``SelectFromModel``: a factor and what it is of.
-
-    Examples
-    --------
-    >>> parse_threshold(0.1), parse_threshold("median"), parse_threshold("0.5*mean")
-    ((0.1, None), (1.0, 'median'), (0.5, 'mean'))
-    """
-    if not isinstance(threshold, str):
-        return float(threshold), None
-    found = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*(mean|median)\s*", threshold)
-    try:
-        if found is not None:
-            return float(found[1] or 1.0), found[2]
-    except ValueError:
-        pass
-    raise ValueError(
-        f"Got threshold={threshold!r}, but expected a number, 'mean', 'median', or a factor and "
-        "one of them, such as '0.5*mean'."
-    )
-
-
-def choose_below(
-    scores: Scores, threshold: float | str, *, scope: str, min_units: int, round_to: int | None
-) -> list[list[int]]:
-    """Choose the units, by position in their group, whose score is below a threshold.
-
-    Examples
-    --------
-    >>> choose_below(
-    ...     [torch.tensor([0.1, 3.0, 2.0])], 2.0, scope="global", min_units=1, round_to=None
-    ... )
-    [[0]]
-    """
-    factor, of = parse_threshold(threshold)
-    finite = [one[one.isfinite()] for one in scores]
-    pool = torch.cat(finite) if finite else torch.zeros(0)
-    chosen = []
-    for one, own in zip(scores, finite, strict=True):
-        base = own if scope == "layer" else pool
-        limit = factor if of is None else factor * _statistic(base, of)
-        order = one.argsort(stable=True)
-        n_below = int((one < limit).sum())
-        chosen.append(_allowed(order.tolist(), n_below, min_units, round_to))
-    return chosen
-
-
-def _statistic(values: Tensor, of: str) -> float:
-    if values.numel() == 0:
-        return 0.0
-    return float(values.mean() if of == "mean" else values.double().quantile(0.5))
-
-
-def choose_fraction(
-    scores: Scores,
-    fraction: float,
-    *,
-    scope: str,
-    min_units: int,
-    round_to: int | None,
-    balanced: bool = False,
-) -> list[list[int]]:
-    """Choose a fraction of all units, or of each group: those with the smallest scores.
-
-    A larger fraction chooses the same units and others. Groups keep at least ``min_units``: in
-    place of these go others. They keep a multiple of ``round_to`` units, rounded up. If
-    ``balanced``, groups compare by `share_of_what_is_left`.
-
-    Examples
-    --------
-    >>> scores = [torch.tensor([0.1, 3.0]), torch.tensor([0.2, 0.3])]
-    >>> choose_fraction(scores, 0.5, scope="global", min_units=1, round_to=None)
-    [[0], [0]]
-    """
-    orders = [one.argsort(stable=True).tolist() for one in scores]
-    wanted = [round(fraction * len(one)) for one in scores]
-    if scope == "global":
-        ranks = [share_of_what_is_left(one) for one in scores] if balanced else scores
-        wanted = _over_all(ranks, orders, round(fraction * sum(map(len, orders))), min_units)
-    finite = [int(one.isfinite().sum()) for one in scores]
-    return [
-        _allowed(order, min(n, most), min_units, round_to)
-        for order, n, most in zip(orders, wanted, finite, strict=True)
-    ]
-
-
-def _over_all(scores: Scores, orders: list[list[int]], k: int, min_units: int) -> list[int]:
-    """How many units of each group are among the k that go, where no group may lose all."""
-    able = [order[: max(len(order) - min_units, 0)] for order in orders]
-    pool = [
-        (float(one[i]), number)
-        for number, (one, own) in enumerate(zip(scores, able, strict=True))
-        for i in own
-    ]
-    pool.sort()
-    counts = [0] * len(orders)
-    for score, number in pool[:k]:
-        counts[number] += score < float("inf")
-    return counts
-
-
-def _allowed(order: list[int], n: int, min_units: int, round_to: int | None) -> list[int]:
-    """Return the first n of an order, or fewer, so that what is kept is enough and round."""
-    keep = max(len(order) - n, min(min_units, len(order)), 1)
-    if round_to is not None:
-        keep = min(-(-keep // round_to) * round_to, len(order))
-    return order[: len(order) - keep]
-
-
-def smallest_enough(is_enough: Callable[[float], bool], n: int) -> float | None:
-    """Find the smallest of the fractions 0, 1/n, ..., 1 that is enough; None if 1 is not.
-
-    What is enough for a fraction has to be for all larger ones.
-
-    Examples
-    --------
-    >>> smallest_enough(lambda fraction: fraction >= 0.3, 10)
-    0.3
-    """
-    # First without any: to remove one unit may add more to a file than it takes away.
-    if is_enough(0.0):
-        return 0.0
-    if not is_enough(1.0):
-        return None
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_enough(middle / n):
-            high = middle
-        else:
-            low = middle
-    return high / n

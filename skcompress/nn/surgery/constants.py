@@ -1,11 +1,15 @@
-"""What the columns of a net's weights are multiplied with: the rows, or constants.
+"""Which inputs of a net's weights are constants, found by following what depends on the rows.
 
-A module is run on rows, and every element of every tensor is followed: does its value depend on
-the rows? A zero weight passes nothing on, nor does a product with a constant zero, so a unit
-whose incoming weights are all zero is found to be a constant, whatever comes behind it: a bias, a
-norm layer, an activation, a gate. It is not enough that the values were equal on these rows. An
-operation without a rule passes the rows on to all it returns, and a net that turns values into
-Python numbers hides where they go, so that nothing in it counts as a constant.
+A module is run on rows, and for each element of each tensor it is noted whether its value depends
+on them (in compilers: constant propagation; in security: taint analysis). A zero weight passes no
+dependence on, and neither does a product with a constant zero. So a unit whose incoming weights
+are all zero is found to be a constant, whatever follows it: a bias, a norm layer, an activation, a
+gate. That the values were equal on these rows is not enough, as they may differ on others.
+
+Invariant: an element that is not marked has the same value for all rows. In doubt it is marked:
+an operation without a rule marks all it returns if anything it was given is marked, and once a
+marked value becomes a Python number, no input of any weight counts as constant any more, as that
+number may have gone anywhere.
 """
 
 from __future__ import annotations
@@ -20,30 +24,30 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..._torch import TorchDispatchMode, tree_map_only
-from ..graph.calls import tensors_in
+from ..graph.dispatch import Inputs, bind, decomposed, is_alias, tensors_in
 from ..graph.labels import AxisKey
 from ..graph.layer_rules import operands
-from ..graph.tracer import Inputs, bind, decomposed, is_alias
 from ..modules.copying import plain_copy
 from ..modules.precision import call_in, module_in
-from .reach_marks import PRODUCTS, marks_of
+from .row_dependence import PRODUCTS, marks_of
 
-__all__ = ["Reading", "readings"]
+__all__ = ["WeightInputs", "weight_inputs"]
 
 
 @dataclass
-class Reading:
-    """What the columns of a weight were multiplied with, over all uses.
+class WeightInputs:
+    """The values that the columns of a weight were multiplied with, over all uses.
 
     Attributes
     ----------
     varies : torch.Tensor
-        For each column whether that depends on the rows.
+        For each column whether these values depend on the rows.
     low, high : torch.Tensor
-        Smallest and largest value of each column, in double precision.
+        The smallest and the largest value, in double precision.
     even : bool
-        Whether a column counts the same at every place of the output. It does not at a border
-        of zeros, nor where a transposed convolution spreads its inputs out.
+        Whether a column adds the same to every position of the output if its input is constant.
+        Not so with zero padding, whose borders see fewer of the inputs, nor in a transposed
+        convolution, where positions sum over different numbers of inputs.
     """
 
     varies: Tensor
@@ -51,37 +55,38 @@ class Reading:
     high: Tensor
     even: bool
 
-    def zero(self) -> Tensor:
-        """Which columns read zeros only."""
+    def is_zero(self) -> Tensor:
+        """Return which columns are multiplied with zeros only."""
         return ~self.varies & (self.low == 0) & (self.high == 0)
 
-    def constant(self) -> Tensor:
-        """Which columns read one and the same value everywhere."""
+    def is_constant(self) -> Tensor:
+        """Return which columns are multiplied with one and the same value everywhere."""
         spread = self.high - self.low
-        return ~self.varies & (spread <= 1e-6 * self.high.abs())  # as in single precision
+        # Equal up to single precision: kernels may round the same sum differently by position.
+        return ~self.varies & (spread <= 1e-6 * self.high.abs())
 
-    def _merge(self, other: Reading) -> None:
+    def _merge(self, other: WeightInputs) -> None:
         self.varies = self.varies | other.varies
         self.low = torch.minimum(self.low, other.low)
         self.high = torch.maximum(self.high, other.high)
         self.even &= other.even
 
 
-def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Reading]:
-    """Find out what each weight reads, in evaluation mode.
+def weight_inputs(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, WeightInputs]:
+    """Return the inputs of each weight in evaluation mode.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Not modified. Weights stored as codes are read as what they decode to.
+        Not modified. Weights stored as codes are decoded.
     calls : sequence of (args, kwargs)
         Real inputs.
 
     Returns
     -------
-    dict of AxisKey to Reading
-        By the name of the weight and the axis of its columns. A weight that is used in another
-        way than in a product or a convolution without groups is not there.
+    dict of AxisKey to WeightInputs
+        By the name of the weight and the axis of its columns. Only of weights that are used in
+        products and in convolutions without groups.
 
     Examples
     --------
@@ -89,10 +94,11 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
     >>> with torch.no_grad():
     ...     _ = net[0].weight[0].zero_()
     ...     _ = net[0].bias[0].fill_(0.5)
-    >>> found = readings(net, [((torch.randn(5, 4),), {})])["2.weight", 1]
+    >>> found = weight_inputs(net, [((torch.randn(5, 4),), {})])["2.weight", 1]
     >>> found.varies.tolist(), round(float(found.low[0]), 6)
     ([False, True], 0.5)
     """
+    # Constants are computed from these values: in double precision, if the module runs in it.
     for dtype in (torch.float64, torch.float32):
         copied = module_in(dtype, plain_copy(module)).eval()
         for parameter in copied.parameters():
@@ -105,36 +111,46 @@ def readings(module: nn.Module, calls: Sequence[Inputs]) -> dict[AxisKey, Readin
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _run(module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype) -> dict[AxisKey, Reading]:
-    found: dict[AxisKey, Reading] = {}
+def _run(
+    module: nn.Module, calls: Sequence[Inputs], dtype: torch.dtype
+) -> dict[AxisKey, WeightInputs]:
+    found: dict[AxisKey, WeightInputs] = {}
     hidden = False
     for call in calls:
-        # Clones: a net may change in place what it is given.
+        # Clones, as a forward may write into its inputs.
         args, kwargs = call_in(dtype, tree_map_only(Tensor, Tensor.clone, call))
-        watch = _Watch(module, found)
+        dependence = _RowDependence(module, found)
         with decomposed(), ExitStack() as stack:
             torch.manual_seed(0)  # `decomposed` restores the state
-            # With gradients torch takes the long way through operations it would else fuse.
+            # With gradients torch takes operations apart that it would fuse otherwise.
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(_Exits(watch))
-            stack.enter_context(watch)
+            stack.enter_context(_PythonExits(dependence))
+            stack.enter_context(dependence)
             module(*args, **kwargs)
-        hidden |= watch.hidden
+        hidden |= dependence.hidden
     if hidden:
-        for reading in found.values():
-            reading.varies = torch.ones_like(reading.varies)
+        for inputs in found.values():
+            inputs.varies = torch.ones_like(inputs.varies)
     return found
 
 
-class _Watch(TorchDispatchMode):
-    """Follows through every operation what depends on the rows."""
+class _RowDependence(TorchDispatchMode):
+    """Marks the elements that depend on the rows, through every operation while it is active.
 
-    def __init__(self, module: nn.Module, found: dict[AxisKey, Reading]) -> None:
+    Attributes
+    ----------
+    hidden : bool
+        Whether a marked value has left torch, see `_PythonExits`.
+    """
+
+    def __init__(self, module: nn.Module, found: dict[AxisKey, WeightInputs]) -> None:
         super().__init__()
         self.hidden = False
         self._found = found
-        # For each memory block which of its elements depend on the rows, None for none. Blocks
-        # are kept alive, or another could get their address. Unknown ones depend on them.
+        # The storage at each address, and which of its elements are marked; None: none of them.
+        # Marks lie beside memory, as labels do in `MemoryLabels`, so views need no rule. Storages
+        # are kept alive, as the address of a freed one is given away again. A storage that is not
+        # known counts as marked: these are the inputs of the net, and all that torch made unseen.
         self._blocks: dict[int, tuple[Any, Tensor | None]] = {}
         self._weights: dict[int, tuple[str, Tensor]] = {}
         for name, parameter in module.named_parameters():
@@ -150,7 +166,7 @@ class _Watch(TorchDispatchMode):
         mutable = func._schema.is_mutable
         bound = bind(func, args, kwargs)
         is_view = not mutable and func.is_view
-        # Before it runs: an operation in place overwrites what it reads.
+        # Marks are found before the call, as an operation in place overwrites its inputs.
         marks = None if is_view else self._marks(func, name.rstrip("_"), bound)
         out = func(*args, **kwargs)
         if is_view or (not mutable and is_alias(args, out)):
@@ -158,10 +174,10 @@ class _Watch(TorchDispatchMode):
         self._put(func, out, marks)
         return out
 
-    # --- what is known of a tensor ---
+    # --- marks of tensors ---
 
-    def get(self, tensor: Tensor) -> Tensor:
-        """Which elements of a tensor depend on the rows."""
+    def depends(self, tensor: Tensor) -> Tensor:
+        """Return which elements of a tensor depend on the rows."""
         block = None
         if tensor.layout == torch.strided:
             block = self._blocks.get(_address(tensor))
@@ -170,15 +186,17 @@ class _Watch(TorchDispatchMode):
         memory = block[1]
         if memory is None:
             return torch.zeros(tensor.shape, dtype=torch.bool)
-        if memory.numel() * tensor.element_size() != block[0].nbytes():  # seen as another dtype
+        # Viewed as a dtype of another size, its strides do not fit the marks: any one marks all.
+        if memory.numel() * tensor.element_size() != block[0].nbytes():
             return memory.any().expand(tensor.shape)
         return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
-    def counts(self, tensor: Tensor) -> Tensor:
-        """Which elements may be other than zero."""
-        return self.get(tensor) | (tensor.detach() != 0)
+    def nonzero(self, tensor: Tensor) -> Tensor:
+        """Return which elements may differ from zero, on these rows or on others."""
+        return self.depends(tensor) | (tensor.detach() != 0)
 
     def _set(self, tensor: Tensor, marks: Tensor) -> None:
+        """Mark elements of a tensor; other elements of its storage keep their marks."""
         if tensor.layout != torch.strided:
             return
         storage, address = tensor.untyped_storage(), _address(tensor)
@@ -186,7 +204,7 @@ class _Watch(TorchDispatchMode):
         memory = self._blocks[address][1] if address in self._blocks else None
         if memory is None:
             memory = torch.zeros(size, dtype=torch.bool)
-        elif memory.numel() != size:
+        elif memory.numel() != size:  # written to as a dtype of another size
             memory, marks = torch.ones(size, dtype=torch.bool), torch.tensor(True)
         place = (tensor.shape, tensor.stride(), tensor.storage_offset())
         memory.as_strided(*place).copy_(marks.expand(tensor.shape))
@@ -205,30 +223,33 @@ class _Watch(TorchDispatchMode):
                 own = own.any()
             self._set(tensor, own)
 
-    # --- what an operation makes of it ---
+    # --- marks of results ---
 
     def _marks(self, func: Any, name: str, args: dict[str, Any]) -> Any:
+        """Return the marks of the results of a call, or a function that makes them of these."""
         tensors = tensors_in(args.values())
-        any_varies = any(bool(self.get(t).any()) for t in tensors)
+        any_varies = any(bool(self.depends(t).any()) for t in tensors)
         if name == "_local_scalar_dense" and any_varies:
             self.hidden = True
         self._note(name, args)
+        # Noise has no fixed value, even where nothing in it comes from the rows.
         if torch.Tag.nondeterministic_seeded in func.tags:
             return torch.tensor(True)
         if not any_varies:
             return torch.tensor(False)
         try:
-            marks = marks_of(self, func, name, args)
-        except Exception:  # a use that the rule was not made for
+            marks = marks_of(self, func, args)
+        except Exception:  # shapes or arguments that the rule was not made for
             marks = None
         if marks is None:
+            # Without a rule it is unknown which argument is written to, so all are marked.
             for tensor in tensors if func._schema.is_mutable else ():
                 self._set(tensor, torch.tensor(True))
             return torch.tensor(True)
         return marks
 
     def _note(self, name: str, args: dict[str, Any]) -> None:
-        """Note what a weight reads in this call."""
+        """Note the inputs of a weight in this call, if it is a product or convolution."""
         if name == "convolution":
             weight, x = args["weight"], args["input"]
             columns, positions = (0 if args["transposed"] else 1), [0, *range(2, x.dim())]
@@ -246,6 +267,8 @@ class _Watch(TorchDispatchMode):
         if _address(weight) not in self._weights or weight.dim() < 2:
             return
         name, whole = self._weights[_address(weight)]
+        # The factor may be a view of the parameter: transposed, or some of its rows. Its columns
+        # are the axis of the parameter with the same size and stride, from its first index on.
         size, stride = weight.shape[axis], weight.stride(axis)
         axes = [
             k
@@ -256,40 +279,44 @@ class _Watch(TorchDispatchMode):
         ]
         if x.numel() == 0:
             return
-        if len(axes) != 1 or x.is_complex():  # of which there is no smallest and largest
-            for k in range(whole.dim()):  # it is used, who knows how
+        # Where no axis or several fit, and for complex numbers, which have no order: every axis
+        # counts as one that reads values of the rows.
+        if len(axes) != 1 or x.is_complex():
+            for k in range(whole.dim()):
                 n = whole.shape[k]
                 self._add(
-                    (name, k), Reading(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
+                    (name, k), WeightInputs(torch.ones(n) > 0, -torch.ones(n), torch.ones(n), even)
                 )
             return
-        varies, values = self.get(x), x.detach().double()
+        varies, values = self.depends(x), x.detach().double()
         if positions:
             varies = varies.any(dim=tuple(positions)) if x.dim() > 1 else varies
             values, top = values.amin(positions), values.amax(positions)
         else:
             top = values
-        self._add((name, axes[0]), Reading(varies, values, top, even))
+        self._add((name, axes[0]), WeightInputs(varies, values, top, even))
 
-    def _add(self, key: AxisKey, reading: Reading) -> None:
+    def _add(self, key: AxisKey, inputs: WeightInputs) -> None:
         if key in self._found:
-            self._found[key]._merge(reading)
+            self._found[key]._merge(inputs)
         else:
-            self._found[key] = reading
+            self._found[key] = inputs
 
 
-class _Exits(TorchFunctionMode):
-    """Sees values leave torch on ways that are no operation."""
+class _PythonExits(TorchFunctionMode):
+    """Notes when a marked value leaves torch by a method that dispatches no operation."""
 
-    def __init__(self, watch: _Watch) -> None:
+    def __init__(self, dependence: _RowDependence) -> None:
         super().__init__()
-        self._watch = watch
+        self._dependence = dependence
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") in _EXITS and not self._watch.hidden:
-            self._watch.hidden = any(bool(self._watch.get(t).any()) for t in tensors_in(args))
+        if getattr(func, "__name__", "") in _EXITS and not self._dependence.hidden:
+            self._dependence.hidden = any(
+                bool(self._dependence.depends(t).any()) for t in tensors_in(args)
+            )
         return func(*args, **(kwargs or {}))
 
 

@@ -1,9 +1,12 @@
 """Which units of a net are dead, and a net without them that computes the same.
 
-A unit is dead if nobody reads it (its outgoing weights are zero, or lead to dead units only), or
-if whatever reads it reads a constant: the constant moves into the biases of the readers. What is
-constant is found by `skcompress.nn.surgery.constants`, which units there are by the tracer, and
-each removal is proven.
+A unit is dead if nothing reads it (its outgoing weights are zero, or lead to dead units only), or
+if it is a constant, which moves into the biases of the layers that read it. Constants are found by
+`skcompress.nn.surgery.constants` and units by the tracer; each removal is proven.
+
+Dead units are found from the outputs back, as a garbage collector finds objects: a unit is alive
+if an alive unit, or something outside of all groups, needs it. So units that feed only each other
+are found, too.
 """
 
 from __future__ import annotations
@@ -15,17 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..graph import AxisKey, Graph, Inputs, PackedKept, pack_kept, trace, unpack_kept
+from ..graph import AxisKey, Graph, Inputs, PackedIndices, pack_kept, trace, unpack_kept
 from ..modules.copying import copy_module, plain_copy
-from ..modules.folding import can_fold, fold_constants_, fold_norm_
-from .constants import Reading, readings
-from .norms import norms_behind
-from .proof import admit, prove, prove_same
+from ..modules.folding import can_fold, fold_constants_
+from .constants import WeightInputs, weight_inputs
+from .proof import find_failing, prove, prove_same
 from .shrinking import shrink
 
-__all__ = ["Removal", "find_dead", "fold_norms", "foldable_norms", "remove", "remove_dead"]
+__all__ = ["Removal", "find_dead", "remove", "remove_dead"]
 
-Constants = dict[str, dict[int, float]]
+ConstantInputs = dict[str, dict[int, float]]
 """For each layer the inputs that are constants, by their numbers, and their values."""
 
 
@@ -38,59 +40,20 @@ class Removal:
     constants : dict of str to dict of int to float
         For each reader the inputs that move into its bias, and their values.
     kept : dict of str to list
-        What stays of each tensor, packed by `skcompress.nn.graph.pack_kept`.
+        The indices of each tensor that stay, packed by `skcompress.nn.graph.pack_kept`.
     units : dict of str to int
-        For each parameter that makes units how many of them go.
+        For each parameter that makes units, how many of them are removed.
     """
 
-    constants: Constants
-    kept: PackedKept
+    constants: ConstantInputs
+    kept: PackedIndices
     units: dict[str, int]
-
-
-def foldable_norms(
-    module: nn.Module, calls: Sequence[Inputs]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return which norm layers fold into which layers, proven on the rows, and why others do not.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Not modified.
-    calls : sequence of (args, kwargs)
-        Real inputs.
-    """
-    pairs, stay = norms_behind(module, calls)
-    failed = admit(
-        pairs,
-        lambda names: prove_same(
-            module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls
-        ),
-    )
-    why = {name: f"folded, the net computes something else ({e})" for name, e in failed.items()}
-    return {n: layer for n, layer in pairs.items() if n not in failed}, {**stay, **why}
-
-
-def fold_norms(module: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
-    """Return a copy of a module with norm layers folded into the layers before them.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Not modified.
-    pairs : mapping of str to str
-        For each norm layer the layer before it.
-    """
-    copied = copy_module(module)
-    for norm, layer in pairs.items():
-        fold_norm_(copied.get_submodule(layer), copied.get_submodule(norm))
-    return copied
 
 
 def remove_dead(
     module: nn.Module, calls: Sequence[Inputs]
 ) -> tuple[nn.Module, list[Removal], list[str]]:
-    """Remove dead units until there are none.
+    """Remove dead units, round by round, until a round finds none.
 
     Parameters
     ----------
@@ -104,9 +67,9 @@ def remove_dead(
     module : torch.nn.Module
         Without them.
     removals : list of Removal
-        What was done, for `remove`.
+        The rounds, for `remove`.
     stay : list of str
-        What stays, and why; each line begins with the name of a parameter.
+        Units that stay, and why; each line begins with the name of a parameter.
 
     Examples
     --------
@@ -125,11 +88,11 @@ def remove_dead(
 
 
 def remove(module: nn.Module, removal: Removal) -> nn.Module:
-    """Return a copy of a module without some units, what they added moved into biases."""
+    """Return a copy of a module without some units, whose constants move into biases."""
     return shrink(_folded(module, removal.constants), unpack_kept(removal.kept))
 
 
-def _folded(module: nn.Module, constants: Constants) -> nn.Module:
+def _folded(module: nn.Module, constants: ConstantInputs) -> nn.Module:
     copied = copy_module(module)
     for name, values in constants.items():
         fold_constants_(copied.get_submodule(name), values)
@@ -137,19 +100,26 @@ def _folded(module: nn.Module, constants: Constants) -> nn.Module:
 
 
 def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, list[str]]:
+    """Find and prove one round of removals.
+
+    A group whose removal is not proven is protected. As that makes its units alive, and with them
+    all that they read, dead units are searched again, until everything left is proven.
+    """
     graph = trace(module, calls)
-    found = readings(module, calls) if graph.groups else {}
+    found = weight_inputs(module, calls) if graph.groups else {}
     while True:
         dead, why = find_dead(module, graph, found)
 
         def check(numbers: list[int], graph: Graph = graph, dead: Collection[int] = dead) -> None:
             units = [u for n in numbers for u in graph.groups[n].units if u in dead]
             removal = _removal(module, graph, found, units)
+            # The first proof shows that the outputs stay the same, the second that the cut is
+            # right for any weights: it also tries random ones, with which no unit is dead.
             prove_same(module, lambda m: remove(m, removal), calls)
             prove(_folded(module, removal.constants), graph, units, calls)
 
         numbers = [n for n, g in enumerate(graph.groups) if not dead.isdisjoint(g.units)]
-        failed = admit(numbers, check)
+        failed = find_failing(numbers, check)
         if not failed:
             break
         reasons = {n: f"without the dead ones the net fails ({e})" for n, e in failed.items()}
@@ -159,15 +129,20 @@ def _round(module: nn.Module, calls: Sequence[Inputs]) -> tuple[Removal | None, 
 
 
 def _removal(
-    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading], units: Sequence[int]
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, WeightInputs], units: Sequence[int]
 ) -> Removal:
-    constants: Constants = {}
+    """Describe the removal of some dead units.
+
+    A column that reads a removed unit is one of three: it reads a constant that folds, it reads
+    zeros, or no alive unit needs its product. Only the first kind adds to a bias.
+    """
+    constants: ConstantInputs = {}
     for key, columns in graph.columns(units):
-        reading = found.get(key)
-        if reading is None or _no_fold(module, key, reading) is not None:
+        inputs = found.get(key)
+        if inputs is None or _no_fold(module, key, inputs) is not None:
             continue
-        values = {c: float(reading.low[c] + reading.high[c]) / 2 for c in columns}
-        constant = reading.constant()
+        values = {c: float(inputs.low[c] + inputs.high[c]) / 2 for c in columns}
+        constant = inputs.is_constant()
         values = {c: v for c, v in values.items() if v != 0 and constant[c]}
         if values:
             constants[key[0].rpartition(".")[0]] = values
@@ -179,9 +154,9 @@ def _removal(
 
 
 def find_dead(
-    module: nn.Module, graph: Graph, found: Mapping[AxisKey, Reading]
+    module: nn.Module, graph: Graph, found: Mapping[AxisKey, WeightInputs]
 ) -> tuple[set[int], list[str]]:
-    """Find the units that can go without a change of what a module computes.
+    """Find the units that can be removed without a change of the outputs.
 
     Parameters
     ----------
@@ -189,15 +164,15 @@ def find_dead(
         Not modified.
     graph : Graph
         Of the module.
-    found : mapping of AxisKey to Reading
-        What its weights read.
+    found : mapping of AxisKey to WeightInputs
+        The inputs of its weights.
 
     Returns
     -------
     dead : set of int
         Numbers of units. One unit of every group is left.
     why : list of str
-        Units that put out a constant and stay, and why.
+        Constant units that stay, and why.
     """
     plain = plain_copy(module)
     weights = dict(plain.named_parameters())
@@ -206,6 +181,7 @@ def find_dead(
         for key in dict.fromkeys(k for group in graph.groups for k in group.consumers)
         if key[0] in weights and weights[key[0]].dim() > 1
     ]
+    # Which units an unknown reader needs is not known either: all that it reads count as alive.
     known = {c.key for c in consumers}
     left = {
         unit
@@ -213,6 +189,8 @@ def find_dead(
         if not known.issuperset(group.consumers)
         for unit in group.units
     }
+    # One unit of a group that is dead as a whole is left, as layers without any do not run. It is
+    # alive from then on, and so is all that it reads, which may leave other groups fewer dead.
     while True:
         alive = _alive(consumers, left)
         whole = [g for g in graph.groups if alive.isdisjoint(g.units)]
@@ -224,7 +202,21 @@ def find_dead(
 
 
 class _Consumer:
-    """A weight that reads units, with what it reads."""
+    """A weight that reads units.
+
+    Attributes
+    ----------
+    units : Tensor of shape (n_columns,)
+        The unit that each column reads; 0: none that may be removed.
+    rows : Tensor of shape (n_rows,)
+        The unit that each row makes; 0: one that stays, such as an output of the net.
+    uses : Tensor of shape (n_rows, n_columns)
+        Where the weight is not zero.
+    absorbed : Tensor of shape (n_columns,)
+        Columns whose input is a constant that the bias can take over: these need no unit.
+    stuck : Tensor of shape (n_columns,)
+        Columns whose input is a constant that no bias can take over, `why`.
+    """
 
     def __init__(
         self,
@@ -232,13 +224,16 @@ class _Consumer:
         graph: Graph,
         key: AxisKey,
         weight: Tensor,
-        reading: Reading | None,
+        inputs: WeightInputs | None,
     ) -> None:
         name, axis = key
         self.key = key
         self.units = torch.tensor(graph.axes[key])
         matrix = (weight != 0).movedim(axis, -1)
-        if axis > 1:  # of no layer that is known: whoever makes something of it needs it
+        # Kernels are reduced to whether any of their numbers is not zero. Where columns do not lie
+        # along one of the first two axes, no layer is known that makes units with the other: all
+        # counts as one row that is always needed.
+        if axis > 1:
             matrix = matrix.reshape(1, -1, matrix.shape[-1]).any(1)
             rows: Sequence[int] = (0,)
         else:
@@ -248,20 +243,22 @@ class _Consumer:
         n = len(self.units)
         self.absorbed = torch.zeros(n, dtype=torch.bool)
         self.stuck, self.why = torch.zeros(n, dtype=torch.bool), ""
-        if reading is not None and len(reading.low) == n:
-            why = _no_fold(module, key, reading)
-            self.absorbed = reading.zero() if why else reading.constant()
-            self.stuck = ~reading.varies & ~self.absorbed & self.uses.any(0)
+        if inputs is not None and len(inputs.low) == n:
+            # Zeros need no bias.
+            why = _no_fold(module, key, inputs)
+            self.absorbed = inputs.is_zero() if why else inputs.is_constant()
+            self.stuck = ~inputs.varies & ~self.absorbed & self.uses.any(0)
             self.why = why or "its constant is not the same everywhere"
 
     def used(self, alive: set[int]) -> set[int]:
-        """Units that something alive needs."""
+        """Return the units that a row needs which makes an alive unit, or none at all."""
         active = torch.isin(self.rows, torch.tensor([0, *alive]))
         used = self.uses[active].any(0) & ~self.absorbed
         return set(self.units[used].tolist()) - {0}
 
 
 def _alive(consumers: Sequence[_Consumer], left: Collection[int]) -> set[int]:
+    """Return the units that are alive if some are: the least fixed point of `_Consumer.used`."""
     alive = set(left)
     while True:
         more = set().union(*(c.used(alive) for c in consumers)) - alive
@@ -270,8 +267,13 @@ def _alive(consumers: Sequence[_Consumer], left: Collection[int]) -> set[int]:
         alive |= more
 
 
-def _no_fold(module: nn.Module, key: AxisKey, reading: Reading) -> str | None:
-    """Why a constant other than zero cannot move into the bias of what reads it."""
+def _no_fold(module: nn.Module, key: AxisKey, inputs: WeightInputs) -> str | None:
+    """Return why a constant input of a weight cannot move into a bias; None if it can.
+
+    It can if the layer is one that `fold_constants_` knows, reads its units by columns, adds the
+    same constant at each position, and has parameters of its own: the bias of a shared weight
+    would change in all of its uses.
+    """
     name, axis = key
     path, _, attr = name.rpartition(".")
     layer = module.get_submodule(path)
@@ -279,8 +281,9 @@ def _no_fold(module: nn.Module, key: AxisKey, reading: Reading) -> str | None:
         return f"{name} is not the weight of a Linear or convolution layer"
     if axis != (0 if getattr(layer, "transposed", False) else 1):
         return f"{name} is read the other way round"
-    if not reading.even:
+    if not inputs.even:
         return f"{path} reads a border of zeros beside its constant, which is not zero"
+    # A layer with two names has each parameter under two names, and is still one layer.
     uses = Counter(id(m) for _, m in module.named_modules(remove_duplicate=False))
     shared = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
     if any(shared[id(p)] > uses[id(layer)] for p in layer.parameters()):

@@ -1,9 +1,23 @@
-"""Which norm layers may be folded: batch norm that alone reads what one layer puts out."""
+"""Which batch norm layers fold into the layer before them, and a net with these folded.
+
+Batch norm folds into a Linear or convolution layer only if these hold, each seen while the net
+runs (`_why_not` has them in this order):
+
+- it is plain batch norm, and uses its running statistics,
+- its input is the whole output of one such layer, unchanged: same memory, shape and strides,
+- both are called exactly once in each forward pass, so that folding changes one computation,
+- nothing but the norm reads the output of the layer, as all readers get the folded one,
+- the weight is not stored as codes, which a factor would not leave on their grid,
+- neither shares parameters with a layer elsewhere, and neither has hooks, which would see other
+  values.
+
+A use that is not seen, such as code that reads the weight, is left to the proof.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,25 +26,25 @@ from torch import Tensor, nn
 
 from ..._torch import NormBase, TorchDispatchMode
 from ..codes.coded_layers import is_coded
-from ..graph.calls import tensors_in
-from ..graph.tracer import Inputs, decomposed
-from ..modules.copying import plain_copy
-from ..modules.folding import can_fold
+from ..graph.dispatch import Inputs, decomposed, tensors_in
+from ..modules.copying import copy_module, plain_copy
+from ..modules.folding import can_fold, fold_norm_
+from .proof import find_failing, prove_same
 
-__all__ = ["norms_behind"]
+__all__ = ["fold_norms", "foldable_norms", "norms_behind"]
 
 
 def norms_behind(
     module: nn.Module, calls: Sequence[Inputs]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Find the batch norm layers that only do something to what one layer puts out.
+    """Find the batch norm layers that can be folded into the layer before them.
 
     Parameters
     ----------
     module : torch.nn.Module
         Not modified.
     calls : sequence of (args, kwargs)
-        Real inputs. Where the output of a layer goes is known as far as these take it.
+        Real inputs. Readers of an output are known as far as these inputs reach them.
 
     Returns
     -------
@@ -50,7 +64,7 @@ def norms_behind(
     if not norms:
         return {}, {}
     watched = plain_copy(module).eval()
-    flows = [_watch(watched, call) for call in calls]
+    flows = [_observe(watched, call) for call in calls]
     pairs, stay = {}, {}
     for name, norm in norms.items():
         before = {flow.before.get(name) for flow in flows}
@@ -68,10 +82,10 @@ def _why_not(
     name: str,
     norm: Any,
     before: set[str | None],
-    flows: Sequence[_Flow],
+    flows: Sequence[_OutputReaders],
 ) -> str | None:
     if not can_fold(norm, "norm"):
-        return f"{type(norm).__name__} is no layer that can be folded"
+        return f"{type(norm).__name__} cannot be folded"
     if norm.running_mean is None or any(flow.by_batch.get(name) for flow in flows):
         return "it takes its statistics from the batch"
     if len(before) != 1 or None in before:
@@ -83,7 +97,7 @@ def _why_not(
             return f"it or {layer_name!r} is not used exactly once"
         others = [place for place in flow.readers.get(layer_name, []) if place != name]
         if others:
-            return f"what {layer_name!r} puts out is also read by {others[0] or 'the net'}"
+            return f"the output of {layer_name!r} is also read by {others[0] or 'the net'}"
     if is_coded(layer):
         return f"the weight of {layer_name!r} is stored as codes: fold before quantizing"
     if _is_shared(module, layers, norm) or _is_shared(module, layers, layer):
@@ -104,8 +118,8 @@ def _has_hooks(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
-def _watch(module: nn.Module, call: Inputs) -> _Flow:
-    flow = _Flow(module)
+def _observe(module: nn.Module, call: Inputs) -> _OutputReaders:
+    flow = _OutputReaders(module)
     args, kwargs = call
     with decomposed(), ExitStack() as stack:
         torch.manual_seed(0)  # `decomposed` restores the state
@@ -119,15 +133,18 @@ def _watch(module: nn.Module, call: Inputs) -> _Flow:
     return flow
 
 
-class _Flow(TorchDispatchMode):
-    """Notes who reads what layers put out.
+class _OutputReaders(TorchDispatchMode):
+    """Notes the readers of layers' outputs.
+
+    Every operation that gets a tensor in the memory of an output is a reader, so that views of it
+    and writes to it count, too. Inside a norm layer, the layer is the reader.
 
     Attributes
     ----------
     before : dict of str to str
         For each norm layer the layer whose whole output it was given.
     readers : dict of str to list of str
-        For each layer who read its output: a norm layer by its name.
+        For each layer the readers of its output: norm layers by name, other operations by theirs.
     counts : Counter
         How often each was called.
     by_batch : dict of str to bool
@@ -140,7 +157,8 @@ class _Flow(TorchDispatchMode):
         self.readers: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         self.by_batch: dict[str, bool] = {}
-        self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept alive: addresses are reused
+        # By address. Tensors are kept alive, as the address of a freed one is given away again.
+        self._outputs: dict[int, tuple[str, Tensor]] = {}
         self._inside: list[str] = []
 
     def hooks(self, name: str, layer: nn.Module) -> Iterator[Any]:
@@ -184,7 +202,7 @@ class _Flow(TorchDispatchMode):
     def _made(self, name: str) -> Any:
         def made(layer: Any, args: Any, out: Any) -> None:
             self.counts[name] += 1
-            # Channels have to lie where the norm layer looks for them.
+            # With more axes, or without rows, channels lie on another axis than the norm takes.
             n_axes = 2 if isinstance(layer, nn.Linear) else 2 + len(layer.kernel_size)
             if isinstance(out, Tensor) and out.dim() == n_axes:
                 self._outputs[out.untyped_storage()._cdata] = (name, out)
@@ -198,3 +216,49 @@ def _is_same(x: Tensor, out: Tensor) -> bool:
         out.stride(),
         out.storage_offset(),
     )
+
+
+def foldable_norms(
+    module: nn.Module, calls: Sequence[Inputs]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return which norm layers fold into which layers, proven on the rows.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    calls : sequence of (args, kwargs)
+        Real inputs.
+
+    Returns
+    -------
+    pairs : dict of str to str
+        For each norm layer that folds the layer before it.
+    stay : dict of str to str
+        For each other batch norm layer why it does not.
+    """
+    pairs, stay = norms_behind(module, calls)
+    failed = find_failing(
+        pairs,
+        lambda names: prove_same(
+            module, lambda m: fold_norms(m, {n: pairs[n] for n in names}), calls
+        ),
+    )
+    why = {name: f"folded, the net computes something else ({e})" for name, e in failed.items()}
+    return {n: layer for n, layer in pairs.items() if n not in failed}, {**stay, **why}
+
+
+def fold_norms(module: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    """Return a copy of a module with norm layers folded into the layers before them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Not modified.
+    pairs : mapping of str to str
+        For each norm layer the layer before it.
+    """
+    copied = copy_module(module)
+    for norm, layer in pairs.items():
+        fold_norm_(copied.get_submodule(layer), copied.get_submodule(norm))
+    return copied

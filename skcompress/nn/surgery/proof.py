@@ -1,47 +1,51 @@
 r"""The proof that units were removed rightly, made for every removal.
 
-Let a unit be *unread*: the columns that read it are zero. A net in which some units are unread
+A unit is *unread* if the columns that read it are zero. A net in which some units are unread
 computes the same whether they are there or not. So two nets are run on the same rows,
 
 - the dense one, its size unchanged, with the columns of the removed units set to zero,
 - the pruned one,
 
-and their outputs have to agree: in double precision within 1e-9 of the output's scale. (Nets
-that insist on single precision are compared within 5e-5.) If a row is left in that should be
-gone, a column map is off by one, a norm layer keeps another channel's statistics or takes
-statistics over units, or an operation was misunderstood, either the shapes do not fit or the
-outputs differ.
+and their outputs have to agree. A wrong cut shows: if a row is left in that should be removed, a
+column map is off by one, a norm layer keeps another channel's statistics or takes statistics over
+units, or an operation was misunderstood, either the shapes do not fit or the outputs differ.
 
-Trained weights may hide a mistake: between weights that are zero nothing can be told apart. So
-the proof is made twice, with the weights as they are and with random ones in their place. It also
-demands that gradients reach the same parameters as before.
+**Precision.** The nets are compared in double precision, within 1e-9 of the output's scale. Right
+nets differ there by the order of sums only, about 1e-15; in single precision that would be 1e-7
+for each sum, and grow through the layers to the size of the effect of a single wrong weight. Nets
+that run in single precision only are compared within 5e-5.
+
+**Twice.** Trained weights may hide a mistake: channels that are pruned to zero, or have equal
+values, can be exchanged without a trace. So the proof is made a second time with random weights,
+where this makes outputs that are finite. The first proof is still needed, as it is about the net
+that is returned.
+
+It also demands that gradients reach the same parameters as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..._torch import NormBase, tree_flatten
+from ..graph.dispatch import Inputs
 from ..graph.groups import Graph
-from ..graph.tracer import Inputs
 from ..modules.copying import copy_module, plain_copy
-from ..modules.precision import call_in, module_in
+from ..modules.precision import module_in
+from .comparison import ProofError, check_comparable, check_same, outputs
 from .shrinking import masked, shrink
 
-__all__ = ["ProofError", "admit", "provable", "prove", "prove_same"]
+__all__ = ["ProofError", "find_failing", "provable", "prove", "prove_same"]
 
 Item = TypeVar("Item", bound=Hashable)
 
 
+# Of the scale of an output. Double precision is tried first.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
-
-
-class ProofError(ValueError):
-    """A pruned net does not compute what it should; the net it was made from is untouched."""
 
 
 def prove(
@@ -94,10 +98,9 @@ def provable(
     calls: Sequence[Inputs],
     removed: Collection[int] | None = None,
 ) -> Graph:
-    """Try to remove some units of every group; protect the groups where that is no net any more.
+    """Try to remove some units of every group, and protect the groups where the proof fails.
 
-    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows. Units of
-    all groups are removed, and the result is held to the proof.
+    A forward may have a width written into it (``x.view(-1, 400)``) that no trace shows.
 
     Parameters
     ----------
@@ -108,8 +111,8 @@ def provable(
     calls : sequence of (args, kwargs)
         Real inputs, of several batch sizes.
     removed : collection of int, optional
-        Which units to remove. By default about half of each group, drawn at random, and not as
-        many of each.
+        Which units to remove. By default about half of each group, drawn at random, and of
+        different groups different numbers.
 
     Examples
     --------
@@ -135,7 +138,7 @@ def provable(
         else [unit for unit in group.units if unit in removed]
         for n, group in enumerate(graph.groups)
     ]
-    failed = admit(
+    failed = find_failing(
         range(len(graph.groups)),
         lambda numbers: prove(module, graph, [u for n in numbers for u in samples[n]], calls),
     )
@@ -144,25 +147,28 @@ def provable(
     )
 
 
-def admit(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
-    """Find the items that cannot go together with those before them; return why.
+def find_failing(items: Iterable[Item], check: Callable[[list[Item]], object]) -> dict[Item, str]:
+    """Find the items that fail a check together with those before them, and the reasons.
+
+    By bisection: all items are tried at once, and halves only where that fails. One failing item
+    among n takes about 2 log2(n) checks.
 
     Parameters
     ----------
     items : iterable
-        Most of them fit: few checks are made then.
+        In the order in which they are tried.
     check : callable
-        Gets a list of items; raises ProofError if they do not go together.
+        Gets a list of items; raises ProofError if they fail together.
 
     Examples
     --------
     >>> def check(numbers):
     ...     if 3 in numbers:
     ...         raise ProofError("there is a three")
-    >>> admit([1, 2, 3, 4], check)
+    >>> find_failing([1, 2, 3, 4], check)
     {3: 'there is a three'}
     """
-    admitted: list[Item] = []
+    admitted: list[Item] = []  # invariant: these pass together
     failed: dict[Item, str] = {}
 
     def try_all(items: list[Item]) -> None:
@@ -190,10 +196,14 @@ def prove_same(
     *,
     in_double: bool = True,
 ) -> None:
-    """Prove that a change of a module is none of what it computes.
+    """Prove that a change of a module does not change its outputs.
 
-    In double precision within 1e-9 of the output's scale, and as the module is within 1e-5, of
-    the output's scale if that is more than 1.
+    It is made twice: in double precision, which shows errors that single precision would round
+    away, and in the precision of the net, where the change itself may lose digits: a folded norm
+    with a tiny variance multiplies weights by a large factor.
+
+    In double precision outputs may differ by 1e-9 of their scale, or by 1e-12 if the scale is below
+    1e-3; in single precision by 1e-5 of their scale, or by 1e-5 if the scale is below 1.
 
     Parameters
     ----------
@@ -204,8 +214,8 @@ def prove_same(
     calls : sequence of (args, kwargs)
         Real inputs.
     in_double : bool
-        Whether to compare in double precision at all. Not where the change holds numbers that
-        were rounded.
+        Whether to compare in double precision, too. Not where the change holds numbers that were
+        rounded to single precision.
 
     Raises
     ------
@@ -216,31 +226,33 @@ def prove_same(
     --------
     >>> prove_same(nn.Linear(2, 1), lambda layer: layer, [((torch.ones(1, 2),), {})])
     """
-    for dtype, tolerance, floor in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
+    for dtype, tolerance, min_scale in ((torch.float64, 1e-9, 1e-3), (torch.float32, 1e-5, 1.0)):
         dense = copy_module(module)
         if dtype == torch.float64:
             if not in_double:
                 continue
-            dense = module_in(dtype, dense)  # before codes are decoded: that would round
+            # Before codes are decoded, which in single precision would round.
+            dense = module_in(dtype, dense)
         try:
-            expected = [_outputs(dense, call, dtype) for call in calls]
-        except Exception:
+            expected = [outputs(dense, call, dtype) for call in calls]
+        except Exception:  # a net may run in single precision only
             if dtype == torch.float32:
                 raise
             continue
         try:
             changed = change(copy_module(dense))
-            got = [_outputs(changed, call, dtype) for call in calls]
+            got = [outputs(changed, call, dtype) for call in calls]
         except Exception as error:
             raise ProofError(f"{type(error).__name__}: {error}") from error
         for one, other in zip(got, expected, strict=True):
-            _check_same(one, other, tolerance, floor)
+            check_same(one, other, tolerance, min_scale)
 
 
 def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[int]:
-    """Draw a quarter to three quarters of some units, of one group not as many as of the next.
+    """Draw a quarter to three quarters of the units of a group, depending on its number.
 
-    Widths that have to be equal for another reason than the trace has seen are found that way.
+    Neighbouring groups lose different numbers of units, so that a forward fails which needs equal
+    widths for a reason that the trace has not seen.
     """
     low, high = max(1, len(units) // 4), max(1, 3 * len(units) // 4)
     count = low + number % (high - low + 1)
@@ -250,12 +262,17 @@ def _sample(units: Sequence[int], number: int, draw: torch.Generator) -> list[in
 def _compare(
     module: nn.Module, graph: Graph, removed: Sequence[int], calls: Sequence[Inputs]
 ) -> None:
+    """Raise ProofError unless the pruned net computes what the masked one does.
+
+    In the first precision that the masked net runs in.
+    """
     kept = graph.kept(removed)
-    for dtype in (torch.float64, torch.float32):
-        dense = module_in(dtype, copy_module(module))  # before codes are decoded: that would round
+    for dtype in _TOLERANCE:
+        # Before codes are decoded, which in single precision would round.
+        dense = module_in(dtype, copy_module(module))
         reference = masked(dense, graph, removed)
         try:
-            expected = [_outputs(reference, call, dtype) for call in calls]
+            expected = [outputs(reference, call, dtype) for call in calls]
         except Exception as error:
             if dtype == torch.float64:
                 continue
@@ -263,62 +280,24 @@ def _compare(
                 f"the net itself runs in neither double nor single precision: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        _check_finite(expected)
+        check_comparable(expected)
         try:
             pruned = shrink(dense, kept)
-            got = [_outputs(pruned, call, dtype) for call in calls]
+            got = [outputs(pruned, call, dtype) for call in calls]
         except Exception as error:
             raise ProofError(f"{type(error).__name__}: {error}") from error
         for one, other in zip(got, expected, strict=True):
-            _check_same(one, other, _TOLERANCE[dtype])
+            check_same(one, other, _TOLERANCE[dtype])
         return
 
 
-def _check_finite(expected: Any) -> None:
-    """Raise if there is no number among the outputs: between nan nothing can be told apart."""
-    leaves = [t for t in tree_flatten(expected)[0] if isinstance(t, Tensor) and t.numel()]
-    if leaves and not any(bool(t.isfinite().any()) for t in leaves):
-        raise ProofError("all outputs of the net itself are infinite or nan")
-
-
-def _outputs(module: nn.Module, call: Inputs, dtype: torch.dtype) -> Any:
-    """Run a module in evaluation mode; chance is the same each time."""
-    args, kwargs = call_in(dtype, call)
-    module.eval()
-    with torch.no_grad(), torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return module(*args, **kwargs)
-
-
-def _check_same(got: Any, expected: Any, tolerance: float, floor: float = 0.0) -> None:
-    got_leaves, got_spec = tree_flatten(got)
-    leaves, spec = tree_flatten(expected)
-    if got_spec != spec:
-        raise ProofError(f"it returns {got_spec}, not {spec}")
-    for one, other in zip(got_leaves, leaves, strict=True):
-        if not isinstance(other, Tensor):
-            if one != other:
-                raise ProofError(f"it returns {one!r}, not {other!r}")
-            continue
-        if one.shape != other.shape:
-            raise ProofError(
-                f"an output has the shape {tuple(one.shape)}, not {tuple(other.shape)}"
-            )
-        a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (one, other))
-        a, b = a.double(), b.double()
-        finite = b.isfinite()
-        if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
-            raise ProofError("other outputs are infinite or nan")
-        a, b = a[finite], b[finite]
-        if a.numel() == 0:
-            continue
-        error, scale = float((a - b).abs().max()), float(b.abs().max())
-        if not error <= tolerance * max(scale, floor):
-            raise ProofError(f"its outputs are off by {error:.2g}, at a scale of {scale:.2g}")
-
-
 def _scrambled(module: nn.Module) -> nn.Module:
-    """Return a copy with random weights of a size that keeps activations in range."""
+    """Return a copy with random weights of a size that keeps activations in range.
+
+    Matrices are drawn so that a layer keeps the variance of its inputs. Vectors, such as biases
+    and the scales of norm layers, are positive and differ from each other: so no channel is
+    switched off, and none can be exchanged with another one.
+    """
     copied = plain_copy(module)
     draw = torch.Generator().manual_seed(0)
 
@@ -345,16 +324,19 @@ def _scrambled(module: nn.Module) -> nn.Module:
 
 
 def _is_finite(module: nn.Module, calls: Sequence[Inputs]) -> bool:
-    """Whether a module with random weights can be compared at all."""
+    """Whether a module with random weights runs and returns finite outputs."""
     try:
-        leaves = tree_flatten(_outputs(copy_module(module), calls[-1], torch.float32))[0]
+        leaves = tree_flatten(outputs(copy_module(module), calls[-1], torch.float32))[0]
     except Exception:
         return False
     return all(bool(t.isfinite().all()) for t in leaves if isinstance(t, Tensor))
 
 
 def _check_gradients(module: nn.Module, pruned: nn.Module, call: Inputs) -> None:
-    """Raise if gradients do not reach the parameters that they reach in the dense net."""
+    """Raise ProofError if gradients do not reach the same parameters as in the dense net.
+
+    In both modes, as dropout and norm layers take other ways in training.
+    """
     for training in (False, True):
         dense = _trained_by(copy_module(module).train(training), call)
         if isinstance(dense, Exception):
@@ -367,6 +349,7 @@ def _check_gradients(module: nn.Module, pruned: nn.Module, call: Inputs) -> None
 
 
 def _trained_by(module: nn.Module, call: Inputs) -> set[str] | Exception:
+    """Return the names of parameters that get gradients, or why there are none."""
     args, kwargs = call
     try:
         with torch.enable_grad(), torch.random.fork_rng([]):

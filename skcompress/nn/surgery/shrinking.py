@@ -1,9 +1,9 @@
 """Remove units from a module for good, and record how, so that it can be done again.
 
-A cut is described by what stays: for each parameter and buffer the kept indices of each axis
-(`Kept`, plain lists that any format can store). `shrink` carries it out on a copy; sizes that
-layers write down (``out_features``, ``num_heads``, …) are set to what the tensors then have.
-Whether the cut was right is proven in `skcompress.nn.proof`.
+A cut is described by the indices that stay, for each axis of each parameter and buffer
+(`KeptIndices`, plain lists that any format can store). `shrink` carries it out on a copy; sizes
+that layers keep as attributes (``out_features``, ``num_heads``, …) follow. Whether the cut was
+right is proven in `skcompress.nn.surgery.proof`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..._torch import ConvNd, NormBase
-from ..codes.coded_layers import PackedWeight, is_coded, packed_weights
+from ..codes.coded_layers import PackedWeight, packed_weights
 from ..codes.quantization import Codes
-from ..graph import Graph, Kept
-from ..modules.attention import prune_attention_
+from ..graph import Graph, KeptIndices
 from ..modules.copying import copy_module, plain_copy
 from ..modules.sizes import note_uncut_, sizes, uncut_sizes
+from .resizing import resize_
 
 __all__ = ["cut_to", "masked", "shapes_of", "shrink", "uncut_shapes"]
 
 _Cut = Sequence[Sequence[int] | None]
 
 
-def shrink(module: nn.Module, kept: Kept) -> nn.Module:
+def shrink(module: nn.Module, kept: KeptIndices) -> nn.Module:
     """Return a copy of a module in which only some indices of its tensors are left.
 
     Parameters
@@ -58,22 +57,23 @@ def shrink(module: nn.Module, kept: Kept) -> nn.Module:
     )
     """
     copied = copy_module(module)
+    # The cut tensors by the ids of the old ones: one that several layers hold is cut once.
     made: dict[int, Any] = {}
     touched: dict[int, tuple[nn.Module, dict[str, torch.Size]]] = {}
     for name, cut in kept.items():
         layer, attr = _find(copied, name)
-        for owner, own_attr in _places(copied, layer, attr):
+        for owner, own_attr in _uses_of(copied, layer, attr):
             before = touched.setdefault(id(owner), (owner, sizes(owner)))[1]
             _check(name, before[own_attr], cut)
             _replace(owner, own_attr, cut, made)
     for layer, before in touched.values():
-        _resize(layer, before)
+        resize_(layer, before)
         note_uncut_(layer, before)
     return copied
 
 
 def masked(module: nn.Module, graph: Graph, removed: Sequence[int]) -> nn.Module:
-    """Return a copy of a module, of unchanged size, in which nothing reads some units any more.
+    """Return a copy of a module, of unchanged size, in which some units are not read any more.
 
     Parameters
     ----------
@@ -125,25 +125,24 @@ def uncut_shapes(module: nn.Module) -> dict[str, list[int]]:
     }
 
 
-def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> Kept:
+def cut_to(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> KeptIndices:
     """Return a cut that gives a fresh module the recorded shapes, ready for recorded values.
 
-    Which indices were kept does not matter when all values are loaded afterwards: the first ones
-    stand for them.
+    All values are loaded afterwards, so it does not matter which indices are kept: the first ones.
 
     Parameters
     ----------
     module : torch.nn.Module
         As its definition makes it.
     shapes : mapping of str to sequence of int
-        What `shapes_of` returned for the pruned module.
+        Of the pruned module, as `shapes_of` returns them.
 
     Examples
     --------
     >>> cut_to(nn.Sequential(nn.Linear(3, 2)), {"0.weight": [2, 1], "0.bias": [2]})
     {'0.weight': [None, [0]]}
     """
-    kept: Kept = {}
+    kept: KeptIndices = {}
     for name, now in shapes_of(module).items():
         then = shapes.get(name, now)
         if list(then) == now:
@@ -173,8 +172,8 @@ def _find(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     return layer, attr
 
 
-def _places(root: nn.Module, layer: nn.Module, attr: str) -> list[tuple[nn.Module, str]]:
-    """Return everywhere a tensor is used; tied ones are named once in a cut."""
+def _uses_of(root: nn.Module, layer: nn.Module, attr: str) -> list[tuple[nn.Module, str]]:
+    """Return the layers that hold a tensor, and as what: a cut names tied tensors once."""
     stored = _stored(layer)[attr]
     return [
         (owner, own_attr)
@@ -199,6 +198,10 @@ def _check(name: str, shape: torch.Size, cut: _Cut) -> None:
 
 
 def _replace(layer: nn.Module, attr: str, cut: _Cut, made: dict[int, Any]) -> None:
+    """Put the cut tensor or codes into a layer.
+
+    `made` holds the old object beside the new one, or its id could be given to another object.
+    """
     packed = packed_weights(layer).get(attr)
     if packed is not None:
         if id(packed) not in made:
@@ -208,7 +211,7 @@ def _replace(layer: nn.Module, attr: str, cut: _Cut, made: dict[int, Any]) -> No
     table = layer._parameters if attr in layer._parameters else layer._buffers
     tensor = cast(Tensor, table[attr])
     if id(tensor) not in made:
-        made[id(tensor)] = (tensor, _cut_tensor(tensor, cut))  # the old one is kept: ids are reused
+        made[id(tensor)] = (tensor, _cut_tensor(tensor, cut))
     table[attr] = made[id(tensor)][1]
 
 
@@ -229,20 +232,17 @@ def _cut_tensor(tensor: Tensor, cut: _Cut) -> Tensor:
 
 
 def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
-    """Slice codes exactly; the scales of kept channels stay as they are."""
+    """Cut a weight that is stored as codes, without a change of the values that stay.
+
+    Codes are cut like floats. A channel that stays keeps its scale and zero point, so nothing is
+    rounded again: if it has lost its largest weight, its grid is wider than it needs.
+    """
     codes = packed.codes()
-    per_channel: Tensor | None = None
+    channels: slice | Tensor = slice(None)
+    groups = codes.groups
     if codes.axis is not None:
-        n = packed.shape[codes.axis]
-        per_channel = torch.arange(n * codes.groups).view(codes.groups, n)
-        along = cut[codes.axis] if codes.axis < len(cut) else None
-        if codes.groups > 1 and cut[0] is not None:
-            block = packed.shape[0] // codes.groups
-            per_channel = per_channel[sorted({i // block for i in cut[0]})]
-        if along is not None:
-            per_channel = per_channel[:, along]
-    groups = 1 if per_channel is None else len(per_channel)
-    channels = slice(None) if per_channel is None else per_channel.reshape(-1)
+        kept = _kept_channels(codes, packed.shape, cut)
+        channels, groups = kept.reshape(-1), len(kept)
     points = codes.zero_point
     sliced = Codes(
         values=_cut_tensor(codes.values, cut),
@@ -251,66 +251,22 @@ def _cut_codes(packed: PackedWeight, cut: _Cut) -> PackedWeight:
         bits=codes.bits,
         scheme=codes.scheme,
         axis=codes.axis,
-        groups=groups if codes.axis is not None else codes.groups,
+        groups=groups,
     )
     trained = all(gain.requires_grad for gain in packed.parameters())
     return PackedWeight(sliced, trained).train(packed.training)
 
 
-# --- what layers write down about their sizes ----------------------------------------------------
+def _kept_channels(codes: Codes, shape: torch.Size, cut: _Cut) -> Tensor:
+    """Return the numbers of the scales that a cut leaves, of shape (groups, channels).
 
-
-def _resize(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
-    """Set the sizes that a layer keeps as attributes to those of its tensors."""
-    now = sizes(layer)
-    weight, old = now.get("weight"), before.get("weight")
-    if isinstance(layer, nn.Linear) and weight is not None:
-        layer.out_features, layer.in_features = weight
-    elif isinstance(layer, nn.Bilinear) and weight is not None:
-        layer.out_features, layer.in1_features, layer.in2_features = weight
-    elif isinstance(layer, ConvNd) and weight is not None and old is not None:
-        _resize_convolution(layer, weight, old)
-    elif isinstance(layer, NormBase):
-        layer.num_features = _length(now, layer.num_features)
-    elif isinstance(layer, nn.GroupNorm) and weight is not None:
-        layer.num_groups = layer.num_groups * weight[0] // layer.num_channels
-        layer.num_channels = weight[0]
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag) and weight is not None:
-        layer.num_embeddings, layer.embedding_dim = weight
-    elif isinstance(layer, nn.PReLU) and weight is not None:
-        layer.num_parameters = weight[0]
-    elif isinstance(layer, nn.MultiheadAttention):
-        if "in_proj_weight" in now:
-            n_rows, n_columns = now["in_proj_weight"]
-            prune_attention_(layer, n_rows // 3, n_columns)
-        else:
-            prune_attention_(layer, *now["q_proj_weight"])
-    elif isinstance(layer, nn.RNNBase):
-        _resize_recurrent(layer, now)
-    elif isinstance(layer, nn.RNNCellBase):
-        layer.input_size, layer.hidden_size = now["weight_ih"][1], now["weight_hh"][1]
-
-
-def _length(now: Mapping[str, torch.Size], default: int) -> int:
-    names = [name for name in ("weight", "running_mean") if name in now]
-    return now[names[0]][0] if names else default
-
-
-def _resize_convolution(layer: ConvNd, weight: torch.Size, old: torch.Size) -> None:
-    first, second = weight[:2]
-    if layer.groups > 1:  # groups go as wholes
-        layer.groups = layer.groups * first // old[0]
-    if layer.transposed:
-        layer.in_channels, layer.out_channels = first, second * layer.groups
-    else:
-        layer.in_channels, layer.out_channels = second * layer.groups, first
-
-
-def _resize_recurrent(layer: nn.RNNBase, now: Mapping[str, torch.Size]) -> None:
-    gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
-    layer.input_size = now["weight_ih_l0"][1]
-    layer.hidden_size = now["weight_hh_l0"][0] // gates
-    if layer.proj_size:
-        layer.proj_size = now["weight_hr_l0"][0]
-    if not is_coded(layer):
-        layer._init_flat_weights()
+    Scales are ordered by group, then by channel along ``codes.axis``. Only transposed convolutions
+    have codes with groups: equal blocks of axis 0, which are removed as wholes.
+    """
+    axis = cast(int, codes.axis)
+    numbers = torch.arange(shape[axis] * codes.groups).view(codes.groups, shape[axis])
+    if codes.groups > 1 and cut[0] is not None:
+        block = shape[0] // codes.groups
+        numbers = numbers[sorted({i // block for i in cut[0]})]
+    along = cut[axis] if axis < len(cut) else None
+    return numbers if along is None else numbers[:, along]

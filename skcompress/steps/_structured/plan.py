@@ -14,7 +14,7 @@ from torch import nn
 from ..._nets import layer_name, module_root, replace_modules, with_layer_name
 from ...base import Plan
 from ...base._trained_plan import TrainedPlan
-from ...nn.graph import Graph, Kept, pack_kept, unpack_kept
+from ...nn.graph import Graph, KeptIndices, pack_kept, unpack_kept
 from ...nn.modules.copying import plain_copy
 from ...nn.modules.sizes import sizes
 from ...nn.reconstruction.constraints import Zeros
@@ -100,7 +100,7 @@ class StructurePlan(Plan):
             if own:
                 self.removed.setdefault(layer_name(group.name), []).extend(own)
 
-    def kept(self) -> Kept:
+    def kept(self) -> KeptIndices:
         """Return what stays of each tensor of the module, as `shrink` takes it."""
         return unpack_kept(self._kept)
 

@@ -16,7 +16,8 @@ from ..._caching.store import Record
 from ..._nets import copy_net, module_root, seeded
 from ...nn.modules.copying import plain_copy
 from ...nn.scores.sensitivity import marginal_losses, trial_counts
-from ...nn.scores.unit_importance import choose_below, choose_fraction, unit_groups, weight_scores
+from ...nn.scores.unit_importance import unit_groups, weight_scores
+from ...nn.scores.unit_selection import choose_below, choose_fraction
 from ...nn.surgery.shrinking import shrink
 from .plan import group_names
 from .rows import batches, mean_loss, scan_rows, taylor_scores, unit_activations
@@ -43,7 +44,7 @@ class Ranking:
     sensitivity : list of dict
         The trials of a scan, if there was one.
     balanced : bool
-        Whether groups compete by shares, see `share_of_what_is_left`.
+        Whether groups compete by shares, see `layer_adaptive_scores`.
     """
 
     scores: list[Tensor]

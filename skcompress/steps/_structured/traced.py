@@ -14,7 +14,8 @@ from ..._nets import check_unshared, copy_net, inputs_of, module_root, replace_m
 from ...base import TrainingData
 from ...nn.graph import Graph, Inputs, trace
 from ...nn.modules.copying import copy_module
-from ...nn.modules.counting import count_macs, count_params
+from ...nn.modules.counting import count_params
+from ...nn.modules.macs import count_macs
 from ...nn.modules.weights import resolve_ignored
 from ...nn.surgery.proof import provable
 from ...nn.surgery.shrinking import shrink

@@ -16,7 +16,7 @@ from skcompress.nn.codes.coded_layers import (
     pack_weight,
     packed_weights,
 )
-from skcompress.nn.codes.quantization import channel_views
+from skcompress.nn.codes.grids import channel_views
 from tests.nn.layer_cases import (
     EACH_LAYER,
     KINDS,
@@ -123,7 +123,7 @@ def test_copies(make, way, used):
             coded(*inputs)
     other = way(coded)
     assert type(other) is type(coded)
-    assert all(weight._kept is None for weight in packed_weights(other).values())
+    assert all(weight._cached is None for weight in packed_weights(other).values())
     assert_same(other(*inputs), coded(*inputs))
     sum(t.double().sum() for t in flat(other(*inputs))).backward()  # it can be trained
     with torch.no_grad():

@@ -18,7 +18,8 @@ from skcompress.nn.codes.coded_layers import (
     pack_weight,
     packed_weights,
 )
-from skcompress.nn.modules.counting import count_macs, count_nonzero, count_params, count_weights
+from skcompress.nn.modules.counting import count_nonzero, count_params, count_weights
+from skcompress.nn.modules.macs import count_macs
 from skcompress.nn.modules.weights import find_weights
 from tests.nn.layer_cases import (
     KINDS,
@@ -264,8 +265,8 @@ def test_clearing_drops_all_decoded_floats_and_they_come_back():
     with torch.no_grad():
         expected = net(x)
     parts = [m for m in net.modules() if isinstance(m, PackedWeight)]
-    assert all(part._kept is not None and part._kept_levels is not None for part in parts)
+    assert all(part._cached is not None and part._cached_levels is not None for part in parts)
     clear_decoded(net)
-    assert all(part._kept is None and part._kept_levels is None for part in parts)
+    assert all(part._cached is None and part._cached_levels is None for part in parts)
     with torch.no_grad():
         assert_same(net(x), expected)

@@ -303,8 +303,8 @@ def test_copies_and_pickles_hold_no_floats(kind):
     assert len(pickle.dumps(weight)) == empty
     assert empty < 64 * 64 + 2500  # a byte for four weights, scales, and what pickle says
     for other in (copy.deepcopy(weight), pickle.loads(pickle.dumps(weight)), copy.copy(weight)):
-        assert other._kept is None
-        assert other._kept_levels is None
+        assert other._cached is None
+        assert other._cached_levels is None
         with torch.no_grad():
             assert torch.equal(other.decoded(), before)
     other = copy.deepcopy(weight)

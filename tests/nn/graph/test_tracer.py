@@ -7,7 +7,7 @@ from torch import nn
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
 from skcompress.nn.graph import TraceError, trace
 from skcompress.nn.graph.labels import FIXED, WILD, Labels
-from skcompress.nn.graph.memory_labels import Shadow, Shadows, axis_labels
+from skcompress.nn.graph.memory_labels import MemoryLabels, TensorLabels, axis_labels
 from skcompress.nn.surgery.proof import ProofError, provable, prove
 from tests.nn.zoo import CASES
 
@@ -51,7 +51,7 @@ class TestLabels:
             assert labels.reason(int(a[0])) == (None if merging else "mixed")
 
 
-class TestShadows:
+class TestMemoryLabels:
     @pytest.mark.parametrize(
         "view",
         [
@@ -65,34 +65,34 @@ class TestShadows:
         ],
     )
     def test_a_view_sees_the_labels_of_what_it_looks_at(self, view):
-        shadows, x = Shadows(Labels()), torch.zeros(3, 4)
+        memory, x = MemoryLabels(Labels()), torch.zeros(3, 4)
         labels = torch.arange(12).view(3, 4)
-        shadows.set(x, Shadow([labels]))
-        assert torch.equal(shadows.get(view(x)).labels[0], view(labels))
+        memory.set(x, TensorLabels([labels]))
+        assert torch.equal(memory.get(view(x)).labels[0], view(labels))
 
     def test_a_write_through_a_view_is_seen_by_the_base(self):
-        shadows, x = Shadows(Labels()), torch.zeros(3, 4)
-        shadows.set(x, Shadow([torch.ones(3, 4, dtype=torch.long)]))
-        shadows.set(x[:, 1], Shadow([torch.full((3,), 7)]))
-        assert shadows.get(x).labels[0].tolist() == [[1, 7, 1, 1]] * 3
-        shadows.clear(x[0])
-        assert shadows.get(x).labels[0][0].tolist() == [FIXED] * 4
+        memory, x = MemoryLabels(Labels()), torch.zeros(3, 4)
+        memory.set(x, TensorLabels([torch.ones(3, 4, dtype=torch.long)]))
+        memory.set(x[:, 1], TensorLabels([torch.full((3,), 7)]))
+        assert memory.get(x).labels[0].tolist() == [[1, 7, 1, 1]] * 3
+        memory.clear(x[0])
+        assert memory.get(x).labels[0][0].tolist() == [FIXED] * 4
 
     def test_the_axes_of_a_weight_are_found_wherever_they_are(self):
         labels = Labels()
-        shadows, weight = Shadows(labels), torch.zeros(3, 1, 4)
-        shadows.add_parameter("w", weight)
-        turned = shadows.get(weight.squeeze(1).t())
+        memory, weight = MemoryLabels(labels), torch.zeros(3, 1, 4)
+        memory.add_parameter("w", weight)
+        turned = memory.get(weight.squeeze(1).t())
         assert axis_labels(turned, 0).tolist() == list(labels.ranges["w", 2])
         assert axis_labels(turned, 1).tolist() == list(labels.ranges["w", 0])
-        assert axis_labels(shadows.get(weight.view(3, 2, 2)), 1) is None
+        assert axis_labels(memory.get(weight.view(3, 2, 2)), 1) is None
 
     def test_another_dtype_protects(self):
         labels = Labels()
-        shadows, x = Shadows(labels), torch.zeros(4)
+        memory, x = MemoryLabels(labels), torch.zeros(4)
         own = labels.add(("a", 0), 4)
-        shadows.set(x, Shadow([own]))
-        assert shadows.get(x.view(torch.uint8)) is None
+        memory.set(x, TensorLabels([own]))
+        assert memory.get(x.view(torch.uint8)) is None
         assert labels.reason(int(own[0])) == "its values are read as another dtype"
 
 
@@ -275,9 +275,9 @@ def test_a_mean_over_units_keeps_them_only_if_it_is_used(use):
 
 def test_parameters_that_share_memory_are_left_alone():
     labels = Labels()
-    shadows, both = Shadows(labels), torch.zeros(12, 4)
-    shadows.add_parameter("a", both[:6])
-    shadows.add_parameter("b", both[6:])
+    memory, both = MemoryLabels(labels), torch.zeros(12, 4)
+    memory.add_parameter("a", both[:6])
+    memory.add_parameter("b", both[6:])
     for name in "ab":
         reason = labels.reason(labels.ranges[name, 0][0])
         assert reason == "it shares its memory with another parameter"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcompress.nn.modules.copying import copy_module
-from skcompress.nn.modules.counting import count_macs, count_params, count_weights
+from skcompress.nn.modules.counting import count_params, count_weights
 from skcompress.nn.modules.folding import add_bias_, has_new_bias
 from skcompress.nn.modules.low_rank import (
     LowRank,
@@ -22,10 +22,11 @@ from skcompress.nn.modules.low_rank import (
     rank_for_energy,
     singular_values,
 )
+from skcompress.nn.modules.macs import count_macs
 from skcompress.nn.modules.precision import call_in, module_in
 from skcompress.nn.modules.sizes import uncut_sizes
 from skcompress.nn.modules.weights import find_weights
-from skcompress.nn.surgery.proof import admit, prove_same
+from skcompress.nn.surgery.proof import find_failing, prove_same
 from skcompress.nn.surgery.shrinking import shrink
 from skcompress.steps.low_rank_factorizer import _layers, _split, _why_not
 from tests.nn.zoo import CASES
@@ -236,7 +237,9 @@ def test_the_zoo_computes_with_factors_of_full_rank(name):
     module = copy_module(plain)
     names = [n for n, layer, _ in _layers(module) if _why_not(module, layer, n) is None]
     calls = [case.call(n) for n in (1, 5)]
-    misused = admit(names, lambda own: prove_same(case.module(), lambda m: _split(m, own), calls))
+    misused = find_failing(
+        names, lambda own: prove_same(case.module(), lambda m: _split(m, own), calls)
+    )
     assert set(misused) == ({"a"} if name == "called with other weights" else set())
     for path in names:
         if path not in misused:

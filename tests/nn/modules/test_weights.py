@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
-from skcompress.nn.modules.weights import find_weights, resolve_ignored, weight_places
+from skcompress.nn.modules.weights import find_weights, resolve_ignored, weight_uses
 
 
 class MyLinear(nn.Linear):
@@ -140,10 +140,10 @@ def test_all_places_of_a_tied_weight_are_listed(coded):
         codes = pack_weight(net.embed, "weight", bits=4)
         code_layer_(net.embed, {"weight": codes})
         code_layer_(net.out, {"weight": codes})
-    places = weight_places(net)
-    assert list(places) == [w.name for w in find_weights(net)] == ["embed.weight", "body.weight"]
-    assert [place.layer for place in places["embed.weight"]] == [net.embed, net.out]
-    assert [place.name for place in places["body.weight"]] == ["body.weight"]
+    uses = weight_uses(net)
+    assert list(uses) == [w.name for w in find_weights(net)] == ["embed.weight", "body.weight"]
+    assert [use.layer for use in uses["embed.weight"]] == [net.embed, net.out]
+    assert [use.name for use in uses["body.weight"]] == ["body.weight"]
 
 
 @pytest.mark.parametrize("ignored", ["embed", "out"])

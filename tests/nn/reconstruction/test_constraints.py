@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skcompress.nn.codes.quantization import dequantize, encode, fit_grid
+from skcompress.nn.codes.grids import fit_grid
+from skcompress.nn.codes.quantization import dequantize, encode
 from skcompress.nn.reconstruction import constraints
 from skcompress.nn.reconstruction.constraints import (
     Levels,

@@ -1,4 +1,4 @@
-"""Which samples a layer sees."""
+"""Samples of a layer, drawn from its outputs."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch import nn
 from skcompress.nn.codes.coded_layers import code_layer
 from skcompress.nn.codes.packed_weight import pack_weight
 from skcompress.nn.reconstruction.layer_samples import (
-    Places,
+    LayerSamples,
     can_reconstruct,
     n_inputs,
 )
@@ -75,11 +75,11 @@ class TestLayers:
 
 
 def samples(layer, x, y, share, seed):
-    places = Places.draw(layer, y, share, seed)
-    return places.inputs(layer, x), places.outputs(layer, y)
+    drawn = LayerSamples.draw(layer, y, share, seed)
+    return drawn.inputs(layer, x), drawn.outputs(layer, y)
 
 
-class TestPlaces:
+class TestLayerSamples:
     @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
     @given(
         n_axes=st.integers(1, 3),
@@ -112,14 +112,14 @@ class TestPlaces:
         torch.testing.assert_close(layer(inputs), outputs)
         assert len(inputs) == math.ceil(x[..., 0].numel() / 2)
 
-    def test_the_same_seed_draws_the_same_places(self):
+    def test_the_same_seed_draws_the_same_samples(self):
         layer, x = nn.Conv2d(1, 2, 3), torch.rand(4, 1, 9, 9)
         draws = [samples(layer, x, layer(x), 0.1, seed)[0] for seed in (0, 0, 1)]
         assert torch.equal(draws[0], draws[1])
         assert not torch.equal(draws[0], draws[2])
 
     @pytest.mark.parametrize("layer", [nn.Linear(5, 2), nn.Conv1d(3, 2, 3)])
-    def test_inputs_of_other_places(self, layer):
+    def test_inputs_with_other_positions(self, layer):
         x = torch.rand(4, 3, 5)
-        with pytest.raises(ValueError, match="is not of the places"):
+        with pytest.raises(ValueError, match="does not give outputs at"):
             samples(layer, x, layer(torch.rand(6, 3, 5)), 1.0, seed=0)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from skcompress.nn.codes.quantization import dequantize, encode, fit_grid
+from skcompress.nn.codes.grids import fit_grid
+from skcompress.nn.codes.quantization import dequantize, encode
 from skcompress.nn.reconstruction.constraints import Levels, Zeros
 from skcompress.nn.reconstruction.least_squares import LeastSquares
 

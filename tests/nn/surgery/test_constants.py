@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skcompress.nn.surgery.constants import readings
+from skcompress.nn.surgery.constants import weight_inputs
 from skcompress.nn.surgery.dead_units import remove_dead
 from tests.nn.surgery.test_dead_units import calls_of, kill_units
 from tests.nn.zoo import CASES
@@ -119,8 +119,8 @@ def test_what_is_constant_on_some_rows_is_it_on_others(name):
             return (), inputs
         return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
-    some = readings(module, [call(n, 1) for n in SIZES])
-    others = readings(module, [call(n, seed) for n, seed in [(3, 5), (30, 6), (4, 7)]])
+    some = weight_inputs(module, [call(n, 1) for n in SIZES])
+    others = weight_inputs(module, [call(n, seed) for n, seed in [(3, 5), (30, 6), (4, 7)]])
     for key, one in some.items():
         if key in others:
             still = ~one.varies
@@ -130,7 +130,7 @@ def test_what_is_constant_on_some_rows_is_it_on_others(name):
 
 def test_readings_of_a_padded_and_of_a_transposed_convolution():
     net = nn.Sequential(nn.Conv1d(2, 2, 3, padding=1), nn.ConvTranspose1d(2, 2, 3))
-    found = readings(net, calls_of(2, 6))
+    found = weight_inputs(net, calls_of(2, 6))
     assert not found["0.weight", 1].even
     assert not found["1.weight", 0].even
     assert found["0.weight", 1].varies.all()

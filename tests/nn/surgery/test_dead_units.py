@@ -15,8 +15,9 @@ from skcompress.nn.modules.counting import count_params
 from skcompress.nn.modules.weights import find_weights
 from skcompress.nn.surgery import constants
 from skcompress.nn.surgery import dead_units as dead
-from skcompress.nn.surgery.dead_units import fold_norms, foldable_norms, remove_dead
-from skcompress.nn.surgery.proof import ProofError, admit, prove_same
+from skcompress.nn.surgery.dead_units import remove_dead
+from skcompress.nn.surgery.norms import fold_norms, foldable_norms
+from skcompress.nn.surgery.proof import ProofError, find_failing, prove_same
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import EACH, SIZES, outputs
 
@@ -170,12 +171,12 @@ def fold_of_the_next_column(patch):
 
 
 def padding_does_not_matter(patch):
-    patch.setattr(dead, "_no_fold", lambda module, key, reading: None)
+    patch.setattr(dead, "_no_fold", lambda module, key, inputs: None)
 
 
 def all_is_constant(patch):
-    found = constants.Reading.constant
-    patch.setattr(constants.Reading, "constant", lambda self: found(self) | True)
+    found = constants.WeightInputs.is_constant
+    patch.setattr(constants.WeightInputs, "is_constant", lambda self: found(self) | True)
 
 
 def nothing_is_read(patch):
@@ -229,7 +230,7 @@ def test_admit_finds_all_that_do_not_fit(bad, n):
         if bad.intersection(items):
             raise ProofError("bad")
 
-    assert set(admit(range(n), check)) == {i for i in bad if i < n}
+    assert set(find_failing(range(n), check)) == {i for i in bad if i < n}
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,8 +9,7 @@ from torch import nn
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
 from skcompress.nn.modules import folding
 from skcompress.nn.surgery import norms
-from skcompress.nn.surgery.dead_units import fold_norms, foldable_norms
-from skcompress.nn.surgery.norms import norms_behind
+from skcompress.nn.surgery.norms import fold_norms, foldable_norms, norms_behind
 from tests.nn.surgery.test_dead_units import calls_of, largest_error
 
 
@@ -38,7 +37,7 @@ class TestNorms:
 
     def test_not_behind_an_activation(self):
         net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.BatchNorm1d(3))
-        assert self.folded(net, 3)[1] == {"2": "what '0' puts out is also read by relu_"}
+        assert self.folded(net, 3)[1] == {"2": "the output of '0' is also read by relu_"}
         net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3))
         assert re.search("right before", self.folded(net, 3)[1]["2"])
 

@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from skcompress.nn.codes.coded_layers import code_layer_, pack_weight
-from skcompress.nn.graph import groups as _groups
+from skcompress.nn.graph import building as _building
 from skcompress.nn.graph import layer_rules as _layer_rules
-from skcompress.nn.graph import memory_labels as _shadows
+from skcompress.nn.graph import memory_labels as _memory_labels
 from skcompress.nn.graph import rules as _rules
 from skcompress.nn.graph import trace
 from skcompress.nn.graph import tracer as _tracer
 from skcompress.nn.graph.calls import RULES
+from skcompress.nn.graph.dispatch import tensors_in
 from skcompress.nn.modules import attention
+from skcompress.nn.surgery import resizing
 from skcompress.nn.surgery import shrinking as surgery
 from skcompress.nn.surgery.proof import ProofError, prove
 from tests.nn.zoo import CASES
@@ -154,7 +156,7 @@ def cat_puts_parts_in_the_wrong_order(patch):
 
 @bug("gated, halves by chunk")
 def views_start_at_the_wrong_place(patch):
-    as_strided = _shadows.Shadows.get
+    as_strided = _memory_labels.MemoryLabels.get
 
     def from_the_start(self, tensor):
         block = self._blocks.get(tensor.untyped_storage()._cdata)
@@ -162,9 +164,9 @@ def views_start_at_the_wrong_place(patch):
             return as_strided(self, tensor)
         place = (tensor.shape, tensor.stride(), 0)
         labels = [labels.as_strided(*place) for labels in block.laid_out()]
-        return _shadows.Shadow(labels, block.is_parameter)
+        return _memory_labels.TensorLabels(labels, block.is_parameter)
 
-    patch.setattr(_shadows.Shadows, "get", from_the_start)
+    patch.setattr(_memory_labels.MemoryLabels, "get", from_the_start)
 
 
 @bug("mlp with layer norm")
@@ -195,7 +197,7 @@ def sorting_lets_units_pass(patch):
 def unknown_operations_let_units_pass(patch):
     def like_an_activation(call):
         labels = call.single("self")
-        for out in _rules.tensors_in([call.out]):
+        for out in tensors_in([call.out]):
             if labels is not None and out.shape == labels.shape:
                 call.put(labels, out)
 
@@ -239,7 +241,7 @@ def outputs_are_not_protected(patch):
         "protect",
         lambda self, labels, why: None if "output" in why else protect(self, labels, why),
     )
-    patch.setattr(_groups, "_numbered", unread_too(_groups._numbered))
+    patch.setattr(_building, "_numbered", unread_too(_building._numbered))
 
 
 def unread_too(numbered):
@@ -259,7 +261,7 @@ def unread_too(numbered):
 
 @bug("stacked bidirectional LSTM")
 def recurrent_layers_get_different_widths(patch):
-    patch.setattr(_groups, "_couple_layers", lambda prefix, layer, labels: None)
+    patch.setattr(_building, "_couple_layers", lambda prefix, layer, labels: None)
 
 
 @bug("attention by hand, heads follow", "scaled_dot_product_attention")
@@ -330,12 +332,12 @@ def rows_are_zeroed_instead_of_removed_twice(patch):
 
 @bug("MobileNet-like", "transposed depthwise")
 def the_number_of_groups_is_not_updated(patch):
-    patch.setattr(surgery, "_resize_convolution", lambda layer, weight, old: None)
+    patch.setitem(resizing._BY_WEIGHT, nn.modules.conv._ConvNd, lambda layer, now, before: None)
 
 
 @bug("group norm", "LSTM")
 def sizes_are_not_updated(patch):
-    patch.setattr(surgery, "_resize", lambda layer, before: None)
+    patch.setattr(surgery, "resize_", lambda layer, before: None)
 
 
 @bug("nn.TransformerEncoder")
@@ -345,7 +347,7 @@ def attention_splits_into_the_old_number_of_heads(patch):
         layer._qkv_same_embed_dim = False
         layer.head_dim = n_rows // layer.num_heads
 
-    patch.setattr(surgery, "prune_attention_", same_number)
+    patch.setattr(resizing, "prune_attention_", same_number)
 
 
 @bug("mlp")
