@@ -1,7 +1,7 @@
-"""The one room that knows skorch's insides: check, copy, train, predict, freeze.
+"""The one package that knows skorch's insides: check, copy, train, predict, freeze.
 
-Everything else in the package treats a net as an opaque object and goes
-through the functions named here.
+The rest of the package treats a net as an opaque object and goes through the
+functions named here.
 """
 
 from .checks import check_net, check_trainable, check_unfitted_net
@@ -11,31 +11,31 @@ from .records import fetch_trained, key_of, net_digest, net_identity, net_state_
 from .rows import n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from .seeding import seeded, training_threads
-from .soft_targets import ExtraRows, Lesson, split_rows
-from .teacher_loss import Teacher, check_probabilities, check_teachable, is_binary
+from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows
+from .teacher_loss import Teacher, check_distillable, check_probabilities, is_binary
 from .training import Progress, train
-from .watching import check_unshared, inputs_of, layer_name, with_layer_name
+from .watching import check_unshared, layer_name, module_inputs, with_layer_name
 
 __all__ = [
     "ExtraRows",
     "FrozenNet",
-    "Lesson",
     "Predictor",
     "Progress",
     "SampleWeightMixin",
+    "SoftTargets",
     "Teacher",
+    "check_distillable",
     "check_net",
     "check_probabilities",
-    "check_teachable",
     "check_trainable",
     "check_unfitted_net",
     "check_unshared",
     "copy_net",
     "fetch_trained",
-    "inputs_of",
     "is_binary",
     "key_of",
     "layer_name",
+    "module_inputs",
     "module_root",
     "n_rows",
     "net_digest",
@@ -47,11 +47,11 @@ __all__ = [
     "replace_modules",
     "seeded",
     "some_rows",
-    "split_rows",
     "stack_rows",
     "take_rows",
     "takes_sample_weight",
     "train",
+    "train_and_validation_rows",
     "training_threads",
     "with_layer_name",
 ]

@@ -33,13 +33,16 @@ class Teacher:
 
 
 def is_binary(net: NeuralNet) -> bool:
-    """Whether the net tells two classes apart by one output."""
-    return _loss_kind(net) in ("logit", "probability")
+    """Whether one output of the net separates two classes."""
+    return output_kind(net) in ("logit", "probability")
 
 
 def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
     """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
-    if _loss_kind(net) != "probabilities" or type(net).get_loss is not NeuralNetClassifier.get_loss:
+    if (
+        output_kind(net) != "probabilities"
+        or type(net).get_loss is not NeuralNetClassifier.get_loss
+    ):
         return
     if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
         raise ValueError(
@@ -50,22 +53,22 @@ def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
         )
 
 
-def check_teachable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
+def check_distillable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
     """Refuse criteria for which a teacher's term is not defined, before any training.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        The net to be taught.
+        The student.
     caller : str
         For messages.
     classifies : bool or None
-        Whether targets are class numbers, or values; None: not known.
+        Whether targets are class numbers, or values; None: unknown.
     """
-    kind = _loss_kind(net)
-    # Whoever has a loss of their own may make values of class numbers in it.
-    own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
-    known = kind is not None and classifies is not None and not own_loss
+    kind = output_kind(net)
+    # A user's own loss may turn class numbers into values.
+    has_own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
+    known = kind is not None and classifies is not None and not has_own_loss
     if known and (kind != "values") != classifies:
         wanted = "CrossEntropyLoss, for classes" if classifies else "MSELoss, for values"
         raise ValueError(
@@ -84,9 +87,9 @@ def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tenso
     """Return the teacher's term of the loss on one batch of rows."""
     with torch.no_grad():
         teacher.net._set_training(False)
-        target = _as_told(net, first_output(teacher.net.infer(X)))
+        target = _targets_of_output(net, first_output(teacher.net.infer(X)))
     output = first_output(y_pred)
-    kind = _loss_kind(net)
+    kind = output_kind(net)
     if kind == "values":
         return nn.functional.mse_loss(output, target)
     if kind in ("logit", "probability"):
@@ -94,13 +97,15 @@ def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tenso
     return soft_kl(_logits(output, kind), target, teacher.temperature)
 
 
-def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Return the teacher's term of every row, for targets that were told beforehand.
+def teacher_loss_per_row(
+    net: NeuralNet, output: Tensor, target: Tensor, temperature: float
+) -> Tensor:
+    """Return the teacher's term of every row, for targets that were computed beforehand.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        The student, whose criterion says what its outputs are.
+        The student, whose criterion decides what its outputs are.
     output : Tensor of shape (n, ...)
         The student's.
     target : Tensor of shape (n, n_classes) or (n, n_outputs)
@@ -113,7 +118,7 @@ def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: flo
     -------
     rows : Tensor of shape (n,)
     """
-    kind = _loss_kind(net)
+    kind = output_kind(net)
     if kind == "values":
         return (output.reshape(target.shape) - target).square().mean(dim=1)
     logits = _logits(output, kind)
@@ -126,9 +131,9 @@ def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: flo
     return soft_kl(logits, target, temperature, reduction="none")
 
 
-def _as_told(net: NeuralNet, output: Tensor) -> Tensor:
-    """Return a teaching net's output as the probabilities (or values) it stands for."""
-    kind = _loss_kind(net)
+def _targets_of_output(net: NeuralNet, output: Tensor) -> Tensor:
+    """Return a teacher net's output as probabilities (or values)."""
+    kind = output_kind(net)
     if kind == "logits":
         return torch.softmax(output, dim=1)
     if kind == "logit":
@@ -144,8 +149,8 @@ def _logits(output: Tensor, kind: str | None) -> Tensor:
     return output
 
 
-def _loss_kind(net: NeuralNet) -> str | None:
-    """What the module puts out, by the criterion: see facts about skorch's NLLLoss."""
+def output_kind(net: NeuralNet) -> str | None:
+    """Return the kind of the module's output, which the criterion decides; None: unknown."""
     criterion = getattr(net, "criterion_", None) or net.criterion
     criterion = criterion if isinstance(criterion, type) else type(criterion)
     if issubclass(criterion, nn.CrossEntropyLoss):
@@ -163,5 +168,5 @@ def _loss_kind(net: NeuralNet) -> str | None:
 
 
 def first_output(output: Any) -> Tensor:
-    """Return what the loss is about where a module returns several things."""
+    """Return the output that the loss is computed of, the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output

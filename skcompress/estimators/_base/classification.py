@@ -1,4 +1,4 @@
-"""What a classifier makes of a net's outputs, and of labels."""
+"""Classes: labels to targets of a net, and outputs of a net to labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .rows import check_X_y
 
 
 class NetClassifierMixin(ClassifierMixin):
-    """The part of an estimator that is about classes; `classes_` is set by `_check_targets`."""
+    """Mixin of the classifiers; `_check_targets` sets `classes_`."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_classes")
     _checked: Any
@@ -39,7 +39,7 @@ class NetClassifierMixin(ClassifierMixin):
         X, predictor, classes = self._checked(X), self._predictor, self.classes_
         if predictor.has_own_predict:
             return classes[np.asarray(self.net_.predict(X)).astype(int)]
-        probabilities = of_known_classes(predictor.probabilities(X), len(classes))
+        probabilities = restrict_to_classes(predictor.probabilities(X), len(classes))
         if predictor.is_binary and len(classes) == 2:
             threshold = getattr(self.net_, "threshold", 0.5)
             return classes[(probabilities[:, 1] > threshold).astype(int)]
@@ -59,7 +59,7 @@ class NetClassifierMixin(ClassifierMixin):
             Columns in the order of `classes_`.
         """
         X = self._checked(X)
-        return of_known_classes(self._predictor.probabilities(X), len(self.classes_))
+        return restrict_to_classes(self._predictor.probabilities(X), len(self.classes_))
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
         X, y = check_X_y(self, X, y, self._dtype, multi_output=False)
@@ -70,12 +70,14 @@ class NetClassifierMixin(ClassifierMixin):
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         return np.unique(y)
 
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
+    def _targets_for_net(
+        self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
+    ) -> np.ndarray:
         return class_targets(y, net, output, len(self.classes_))
 
 
-def of_known_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the probabilities of the classes, without outputs that no training label had."""
+def restrict_to_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the probabilities of the first classes, without outputs beyond them."""
     if probabilities.shape[1] == n_classes:
         return probabilities
     known = probabilities[:, :n_classes]
@@ -85,7 +87,7 @@ def of_known_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
 def class_targets(
     y: np.ndarray, net: NeuralNet, output: np.ndarray | None, n_classes: int
 ) -> np.ndarray:
-    """Check a net's output for one row (None: unknown) and return class numbers in its shape."""
+    """Check a net's output for one row (None: unknown); return class numbers in its shape."""
     if is_binary(net):
         if n_classes > 2:
             raise ValueError(
@@ -127,6 +129,6 @@ def classes_of_outputs(n_outputs: int, y: np.ndarray) -> np.ndarray:
     )
 
 
-def n_outputs_of(net: NeuralNet, X: Any) -> int:
-    """Return for how many classes a trained net has an output."""
+def n_classes_of(net: NeuralNet, X: Any) -> int:
+    """Return how many classes the outputs of a trained net distinguish."""
     return 2 if is_binary(net) else int(predict_raw(net, first_row(X)).shape[-1])

@@ -19,8 +19,8 @@ from ..._nets import (
     replace_modules,
     seeded,
     some_rows,
-    split_rows,
     take_rows,
+    train_and_validation_rows,
 )
 from ...base import TrainingData
 from ...nn.graph import Graph
@@ -50,7 +50,7 @@ def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: Callable[[], int
     split_seed = data._fold.split_seed
     if split_seed is not None and net.train_split:
         with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
-            held = split_rows(net, data.X, data.y, split_seed)[1]
+            held = train_and_validation_rows(net, data.X, data.y, split_seed)[1]
             rows = held if len(held) else rows
     if len(rows) <= n:
         return rows

@@ -14,9 +14,9 @@ from skcompress.nn.modules import folding
 from skcompress.nn.modules.counting import count_params
 from skcompress.nn.modules.weights import find_weights
 from skcompress.nn.surgery import constants
+from skcompress.nn.surgery import dead_units as dead
 from skcompress.nn.surgery.dead_units import fold_norms, foldable_norms, remove_dead
 from skcompress.nn.surgery.proof import ProofError, admit, prove_same
-from skcompress.nn.surgery import dead_units as dead
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import EACH, SIZES, outputs
 
