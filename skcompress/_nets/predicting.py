@@ -20,8 +20,8 @@ from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .criterion import is_binary
 from .rows import take_rows
-from .teacher_loss import is_binary
 
 _ON_THE_WAY = (
     "infer",

@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from .._caching.fingerprint import fingerprint
+from .criterion import first_output
 from .sample_weight import pack_sample_weight, packed_weight
 from .seeding import SeededSplit
-from .teacher_loss import first_output, teacher_loss_per_row
+from .teacher_loss import teacher_loss_per_row
 
 _ROWS, _TARGET = "__x__", "__target__"
 
@@ -74,6 +75,42 @@ class SoftTargets:
         extra = self.extra
         rows = None if extra is None else (extra.X, extra.targets, extra.sample_weight)
         return fingerprint(self.targets, float(self.alpha), float(self.temperature), rows)
+
+
+class SoftTargetsMixin:
+    """Mixin for the time of one training with soft targets, `skc_soft_targets_`."""
+
+    skc_soft_targets_: SoftTargets
+
+    def notify(self, method_name: str, **details: Any) -> None:
+        """Call the callbacks without the targets."""
+        super().notify(method_name, **details_without_targets(details))  # type: ignore[misc]
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Split the rows and attach the targets to those for training."""
+        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
+        return attach_targets(self, train, X, y, self.skc_soft_targets_), valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the net's own iterator, faster where it can be."""
+        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
+        return fetch_whole_batches(iterator, dataset)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the module on the rows without the targets."""
+        return super().infer(rows_without_targets(x), **fit_params)  # type: ignore[misc]
+
+    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch; of one with targets, with the teacher's term in it."""
+        # Handed on as skorch hands it on: users' overrides have many signatures.
+        own_loss, X = super().get_loss, kwargs.get("X")  # type: ignore[misc]
+        if not carries_targets(X):
+            return own_loss(y_pred, y_true, **kwargs)
+
+        def label_loss(y_pred: Any, y_true: Any, X: Any) -> Any:
+            return own_loss(y_pred, y_true, **{**kwargs, "X": X})
+
+        return soft_target_loss(self, y_pred, y_true, X, self.skc_soft_targets_, label_loss)
 
 
 class RowsWithTargets(Dataset):
@@ -158,7 +195,7 @@ def _with_label_flag(targets: np.ndarray, flag: float) -> np.ndarray:
 
 
 def attach_targets(
-    net: NeuralNet, train: Any, X: Any, y: Any, soft_targets: SoftTargets
+    net: Any, train: Any, X: Any, y: Any, soft_targets: SoftTargets
 ) -> RowsWithTargets:
     """Return the training part of a split with the teacher's targets."""
     rows = _row_numbers(train, len(soft_targets.targets))
@@ -239,10 +276,11 @@ def carries_targets(X: Any) -> bool:
     return isinstance(X, Mapping) and _TARGET in X
 
 
-def details_without_targets(details: dict[str, Any], labeled: Any) -> dict[str, Any]:
+def details_without_targets(details: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of callbacks without soft targets and without unlabeled rows."""
-    if isinstance(details.get("dataset_train"), RowsWithTargets):
-        details = {**details, "dataset_train": labeled}
+    dataset = details.get("dataset_train")
+    if isinstance(dataset, RowsWithTargets):
+        details = {**details, "dataset_train": dataset.labeled}
     batch = details.get("batch")
     if not isinstance(batch, tuple | list) or not carries_targets(batch[0]):
         return details

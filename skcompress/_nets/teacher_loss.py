@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from skorch import NeuralNet, NeuralNetClassifier
+from skorch import NeuralNet
 from torch import Tensor, nn
 
 from ..nn.modules.losses import binary_kl, soft_kl
+from .criterion import first_output, output_kind
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,6 @@ class Teacher:
     net: NeuralNet
     alpha: float
     temperature: float
-
-
-def is_binary(net: NeuralNet) -> bool:
-    """Whether one output of the net separates two classes."""
-    return output_kind(net) in ("logit", "probability")
-
-
-def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
-    """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
-    if (
-        output_kind(net) != "probabilities"
-        or type(net).get_loss is not NeuralNetClassifier.get_loss
-    ):
-        return
-    if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(
-            f"{type(net).__name__} with NLLLoss (skorch's default) takes the logarithm of the "
-            f"module's outputs, but these are not probabilities: {output[0].tolist()!r:.60}... Use "
-            "criterion=torch.nn.CrossEntropyLoss with a module that ends in logits, or end the "
-            "module in softmax."
-        )
 
 
 def check_distillable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
@@ -83,7 +62,22 @@ def check_distillable(net: NeuralNet, caller: str, *, classifies: bool | None = 
         )
 
 
-def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
+class TeacherMixin:
+    """Mixin for the time of one training with a teacher, `skc_teacher_`."""
+
+    skc_teacher_: Teacher
+
+    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch; in training, with the teacher's term in it."""
+        loss = super().get_loss(y_pred, y_true, **kwargs)  # type: ignore[misc]
+        if not kwargs.get("training"):
+            return loss
+        teacher = self.skc_teacher_
+        term = teacher_loss(self, y_pred, kwargs.get("X"), teacher)
+        return teacher.alpha * term + (1 - teacher.alpha) * loss
+
+
+def teacher_loss(net: Any, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
     """Return the teacher's term of the loss on one batch of rows."""
     with torch.no_grad():
         teacher.net._set_training(False)
@@ -147,26 +141,3 @@ def _logits(output: Tensor, kind: str | None) -> Tensor:
     if kind == "probabilities":
         return output.clamp_min(torch.finfo(output.dtype).tiny).log()
     return output
-
-
-def output_kind(net: NeuralNet) -> str | None:
-    """Return the kind of the module's output, which the criterion decides; None: unknown."""
-    criterion = getattr(net, "criterion_", None) or net.criterion
-    criterion = criterion if isinstance(criterion, type) else type(criterion)
-    if issubclass(criterion, nn.CrossEntropyLoss):
-        return "logits"
-    if issubclass(criterion, nn.BCEWithLogitsLoss):
-        return "logit"
-    if issubclass(criterion, nn.BCELoss):
-        return "probability"
-    if issubclass(criterion, nn.NLLLoss):
-        # NeuralNetClassifier takes the logarithm itself; other nets do not.
-        return "probabilities" if isinstance(net, NeuralNetClassifier) else "log_probabilities"
-    if issubclass(criterion, nn.MSELoss | nn.L1Loss | nn.SmoothL1Loss | nn.HuberLoss):
-        return "values"
-    return None
-
-
-def first_output(output: Any) -> Tensor:
-    """Return the output that the loss is computed of, the first of a tuple."""
-    return output[0] if isinstance(output, tuple) else output

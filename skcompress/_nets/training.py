@@ -20,16 +20,8 @@ from ..nn.modules.weights import find_weights
 from .copying import module_root
 from .sample_weight import pack_sample_weight
 from .seeding import SeededSplit, seeded
-from .soft_targets import (
-    SoftTargets,
-    attach_targets,
-    carries_targets,
-    details_without_targets,
-    fetch_whole_batches,
-    rows_without_targets,
-    soft_target_loss,
-)
-from .teacher_loss import Teacher, teacher_loss
+from .soft_targets import SoftTargets, SoftTargetsMixin
+from .teacher_loss import Teacher, TeacherMixin
 
 Progress = Callable[[], None]
 
@@ -85,13 +77,10 @@ def train(
     """
     if sample_weight is not None:
         X = pack_sample_weight(net, X, sample_weight)
-    hooks = _Hooks(progress, teacher, soft_targets, _zero_resetter(net) if keep_zeros else None)
+    hooks = _Hooks(progress, _zero_resetter(net) if keep_zeros else None)
     earlier = list(net.history_) if net.initialized_ else []
-    with (
-        seeded(seed, net.device),
-        _hooked(net, hooks),
-        _overridden_params(net, max_epochs, split_seed),
-    ):
+    extended = _extended(net, hooks, teacher, soft_targets)
+    with seeded(seed, net.device), extended, _overridden_params(net, max_epochs, split_seed):
         if not net.initialized_:
             net.fit(X, y)
         else:
@@ -114,19 +103,10 @@ def _appended_rows(rows: Any, n_earlier: int, stage: str) -> Iterator[dict[str, 
 
 
 class _Hooks:
-    """The additions to one training, and whether an epoch has begun and not ended."""
+    """Progress and zeros of one training, and whether an epoch has begun and not ended."""
 
-    def __init__(
-        self,
-        progress: Progress | None,
-        teacher: Teacher | None,
-        soft_targets: SoftTargets | None,
-        reset_zeros: Callable[[], None] | None,
-    ) -> None:
+    def __init__(self, progress: Progress | None, reset_zeros: Callable[[], None] | None) -> None:
         self.progress = progress
-        self.teacher = teacher
-        self.soft_targets = soft_targets
-        self.train_part: Any = None  # of the split, without targets
         self.reset_zeros = reset_zeros
         self.epoch_is_open = False
 
@@ -144,60 +124,38 @@ class _Hooks:
 
 
 class _HooksMixin:
-    """Mixin for the time of one training; `skc_hooks_` is set on the net."""
+    """Mixin for the time of one training with `skc_hooks_`."""
 
     skc_hooks_: _Hooks
 
     def notify(self, method_name: str, **details: Any) -> None:
         self.skc_hooks_(method_name, details)
-        if self.skc_hooks_.soft_targets is not None:
-            details = details_without_targets(details, self.skc_hooks_.train_part)
         super().notify(method_name, **details)  # type: ignore[misc]
-
-    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
-        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
-        hooks = self.skc_hooks_
-        if hooks.soft_targets is None:
-            return train, valid
-        hooks.train_part = train
-        return attach_targets(self, train, X, y, hooks.soft_targets), valid
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
-        return fetch_whole_batches(iterator, dataset)
-
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        return super().infer(rows_without_targets(x), **fit_params)  # type: ignore[misc]
-
-    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
-        # Handed on as skorch hands it on: users' overrides have many signatures.
-        own_loss = super().get_loss  # type: ignore[misc]
-        hooks, X = self.skc_hooks_, kwargs.get("X")
-        if hooks.soft_targets is not None and carries_targets(X):
-
-            def label_loss(y_pred: Any, y_true: Any, X: Any) -> Any:
-                return own_loss(y_pred, y_true, **{**kwargs, "X": X})
-
-            return soft_target_loss(self, y_pred, y_true, X, hooks.soft_targets, label_loss)
-        loss = own_loss(y_pred, y_true, **kwargs)
-        teacher = hooks.teacher
-        if teacher is None or not kwargs.get("training"):
-            return loss
-        term = teacher_loss(self, y_pred, X, teacher)
-        return teacher.alpha * term + (1 - teacher.alpha) * loss
 
 
 @contextmanager
-def _hooked(net: NeuralNet, hooks: _Hooks) -> Iterator[None]:
+def _extended(
+    net: NeuralNet, hooks: _Hooks, teacher: Teacher | None, soft_targets: SoftTargets | None
+) -> Iterator[None]:
+    """Put the mixins of this training before the net's class, and their objects on the net."""
+    mixins: list[type] = [_HooksMixin]
+    objects: dict[str, Any] = {"skc_hooks_": hooks}
+    if soft_targets is not None:
+        mixins.append(SoftTargetsMixin)
+        objects["skc_soft_targets_"] = soft_targets
+    if teacher is not None:
+        mixins.append(TeacherMixin)
+        objects["skc_teacher_"] = teacher
     own_class = type(net)
     body = {"__module__": own_class.__module__, "__qualname__": own_class.__qualname__}
-    net.__dict__["skc_hooks_"] = hooks
-    net.__class__ = type(own_class.__name__, (_HooksMixin, own_class), body)
+    net.__dict__.update(objects)
+    net.__class__ = type(own_class.__name__, (*mixins, own_class), body)
     try:
         yield
     finally:
         net.__class__ = own_class
-        del net.__dict__["skc_hooks_"]
+        for name in objects:
+            del net.__dict__[name]
 
 
 @contextmanager

@@ -16,28 +16,26 @@ from .net_estimator import (
     check_weight,
     flatten_rows,
     given_net,
-    training_task,
 )
 from .regression import NetRegressorMixin, value_targets
 from .rows import cast_as_in_fit, check_X, input_dtypes, row_shapes
 from .signature import OptionalSampleWeight
 from .training import (
-    NetChecks,
     TrainedNet,
     TrainingSpec,
-    clone_with_params,
     data_for_steps,
     explain_shape_errors,
     run_untrained,
+    train_net,
     train_once,
     training_identity,
     training_spec,
+    training_task,
 )
 
 __all__ = [
     "BaseNetEstimator",
     "NestableEstimator",
-    "NetChecks",
     "NetClassifierMixin",
     "NetRegressorMixin",
     "OptionalSampleWeight",
@@ -48,7 +46,6 @@ __all__ = [
     "check_weight",
     "class_targets",
     "classes_of_outputs",
-    "clone_with_params",
     "data_for_steps",
     "explain_shape_errors",
     "flatten_rows",
@@ -58,6 +55,7 @@ __all__ = [
     "restrict_to_classes",
     "row_shapes",
     "run_untrained",
+    "train_net",
     "train_once",
     "training_identity",
     "training_spec",

@@ -11,14 +11,13 @@ from skorch import NeuralNet
 
 from ..._nets import Predictor, check_probabilities, is_binary, predict_raw
 from ...base._report import first_row
-from .rows import check_X_y
+from .rows import check_prediction_inputs, check_X_y
 
 
 class NetClassifierMixin(ClassifierMixin):
     """Mixin of the classifiers; `_check_targets` sets `classes_`."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_classes")
-    _checked: Any
     _dtype: Any
     _predictor: Predictor
     net_: NeuralNet
@@ -36,7 +35,7 @@ class NetClassifierMixin(ClassifierMixin):
         y : ndarray of shape (n_samples,)
             Labels out of `classes_`.
         """
-        X, predictor, classes = self._checked(X), self._predictor, self.classes_
+        X, predictor, classes = check_prediction_inputs(self, X), self._predictor, self.classes_
         if predictor.has_own_predict:
             return classes[np.asarray(self.net_.predict(X)).astype(int)]
         probabilities = restrict_to_classes(predictor.probabilities(X), len(classes))
@@ -58,7 +57,7 @@ class NetClassifierMixin(ClassifierMixin):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        X = self._checked(X)
+        X = check_prediction_inputs(self, X)
         return restrict_to_classes(self._predictor.probabilities(X), len(self.classes_))
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._file import measure
 from ..._nets import FrozenNet, Predictor, n_rows
 from ...base._report import DenseFacts, Reporting, compare, first_row
-from ...base._training import epoch_tick
-from .rows import cast_as_in_fit, check_plain_X, check_X, input_dtypes, n_features_of
+from .rows import check_prediction_inputs, input_dtypes, n_features_of
 from .training import TrainedNet
 
 
@@ -83,11 +80,14 @@ class BaseNetEstimator(
                     "instead."
                 )
 
-    def _resolve_shape_params(self, X: Any, n_outputs: int) -> dict[str, int]:
-        return {
+    def _sized_clone(self, net: NeuralNet, X: Any, n_outputs: int) -> NeuralNet:
+        """Return an unfitted clone of the net with the sizes of the data, see `shape_params`."""
+        sizes = {
             param: n_features_of(X, param) if size == "n_features" else n_outputs
             for param, size in (self.shape_params or {}).items()
         }
+        net = clone(net)
+        return net.set_params(**sizes) if sizes else net
 
     def _finish_fit(self, X: Any, dense: TrainedNet, net: NeuralNet, **facts: Any) -> None:
         """Set the fitted attributes of a net that is ready to predict."""
@@ -117,16 +117,8 @@ class BaseNetEstimator(
             What the module puts out, without any nonlinearity of the net; outputs
             with more axes are flattened.
         """
-        X = self._checked(X)
+        X = check_prediction_inputs(self, X)
         return flatten_rows(self._predictor.raw(X)).astype(np.float32, copy=False)
-
-    def _checked(self, X: Any) -> Any:
-        if "_predictor" not in self.__dict__:
-            check_is_fitted(self, "net_")
-        array = check_plain_X(self, X)
-        if array is not None:
-            return array
-        return cast_as_in_fit(check_X(self, X, self._dtype, reset=False), self._kinds)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -198,17 +190,6 @@ def check_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
 def flatten_rows(output: np.ndarray) -> np.ndarray:
     """Return outputs with all axes of a row flattened into one."""
     return output.reshape(len(output), -1)
-
-
-@contextmanager
-def training_task(
-    context: Any, name: str, estimator: Any, X: Any = None, y: Any = None, n_epochs: int = 0
-) -> Iterator[Any]:
-    """Report a training to scikit-learn's callbacks; yield the callable for each epoch."""
-    task = context.subcontext(task_name=name, max_subtasks=n_epochs)
-    task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    yield epoch_tick(task, estimator)
-    task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
 
 
 def _freeze_nets(value: Any) -> Any:

@@ -9,14 +9,13 @@ from sklearn.base import RegressorMixin
 from skorch import NeuralNet
 
 from ..._nets import Predictor
-from .rows import check_X_y, to_float32
+from .rows import check_prediction_inputs, check_X_y, to_float32
 
 
 class NetRegressorMixin(RegressorMixin):
     """Mixin of the regressors; `_check_targets` sets `_target_shape`."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_outputs")
-    _checked: Any
     _dtype: Any
     _predictor: Predictor
     _target_shape: tuple[int, ...]
@@ -36,7 +35,7 @@ class NetRegressorMixin(RegressorMixin):
             In the shape of the targets seen in `fit`; float32 like the net, or float64
             for several targets, which scikit-learn asks for there.
         """
-        X = self._checked(X)
+        X = check_prediction_inputs(self, X)
         own = self._predictor.has_own_predict
         values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
         values = values.reshape(len(values), *self._target_shape)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 _OPTIONS = {"allow_nd": True, "order": "C"}
 _FLOAT32 = np.dtype(np.float32)
@@ -68,6 +68,16 @@ def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output
     y = validate_data(estimator, y=y, multi_output=multi_output, y_numeric=multi_output)
     check_consistent_length(next(iter(X.values())), y)
     return X, y
+
+
+def check_prediction_inputs(estimator: Any, X: Any) -> Any:
+    """Validate the inputs of a prediction and cast them as in `fit`."""
+    if "_predictor" not in estimator.__dict__:
+        check_is_fitted(estimator, "net_")
+    array = check_plain_X(estimator, X)
+    if array is not None:
+        return array
+    return cast_as_in_fit(check_X(estimator, X, estimator._dtype, reset=False), estimator._kinds)
 
 
 def check_plain_X(estimator: Any, X: Any) -> np.ndarray | None:

@@ -1,8 +1,8 @@
-"""The training of a net: its seed and key, a test of the untrained net, once per key."""
+"""The training of an estimator's net: seed and key, a run of the untrained net, once per key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +29,7 @@ from ..._nets import (
 )
 from ...base import TrainingData
 from ...base._report import first_row
+from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.
 _TRAINING_RULES = 1
@@ -67,33 +68,17 @@ class TrainingSpec:
         """Seed of `train_split`, the same in every stage."""
         return seed_from(self.seed, "split")
 
+    def key(self, soft_targets: SoftTargets | None = None) -> str | None:
+        """Return the key of the training in the store; None: it is not kept."""
+        key = None if self.identity is None else key_of(self.identity, self.seed)
+        if key is None or soft_targets is None:
+            return key
+        return fingerprint(key, soft_targets.digest())
+
     def with_rows(self, X: Any, y: Any, sample_weight: Any) -> TrainingSpec:
         """Return the same net and seed with other rows."""
         identity = training_identity(self.store, net_identity, self.net, X, y, sample_weight)
         return replace(self, X=X, y=y, sample_weight=sample_weight, identity=identity)
-
-
-@dataclass(frozen=True)
-class NetChecks:
-    """Checks of a net before it is trained; nets in the store have passed them.
-
-    Parameters
-    ----------
-    shape : callable
-        Called with the net and its output for one row (None: unknown); returns the
-        targets in the shape that the net takes.
-    check : callable
-        Called with the net, or None if it cannot run untrained.
-    """
-
-    shape: Callable[[NeuralNet, np.ndarray | None], Any]
-    check: Callable[[NeuralNet | None], None]
-
-
-def clone_with_params(net: NeuralNet, sizes: Mapping[str, int]) -> NeuralNet:
-    """Return an unfitted clone with the sizes of the data."""
-    net = clone(net)
-    return net.set_params(**sizes) if sizes else net
 
 
 def run_untrained(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None]:
@@ -128,7 +113,7 @@ def training_spec(
     net : skorch.NeuralNet
         The unfitted net; it is not changed.
     X, y, sample_weight : data
-        The training rows; targets in the net's shape, unless `NetChecks` returns it.
+        The training rows; targets as given or in the net's shape.
     store : Store
         Where trainings are kept.
     random_state : int, RandomState instance or None
@@ -141,74 +126,71 @@ def training_spec(
     return TrainingSpec(net, X, y, sample_weight, store, identity, seed)
 
 
-def train_once(
+def train_net(
     spec: TrainingSpec,
     *,
-    checks: NetChecks | None = None,
+    stage: str,
     progress: Progress | None = None,
     soft_targets: SoftTargets | None = None,
-    stage: str = "dense",
-) -> TrainedNet:
-    """Train the net, or read it from the store.
+) -> NeuralNet:
+    """Return a trained clone of the net; the targets of `spec` are in the net's shape.
 
     Parameters
     ----------
     spec : TrainingSpec
         Net, rows and seeds.
-    checks : NetChecks or None
-        None: the net has been checked, and the targets of `spec` have its shape.
+    stage : str
+        Name of the training in the history.
     progress : callable or None
         Called after each epoch.
     soft_targets : SoftTargets or None
         Targets of a teacher for the rows. None: ordinary training.
-    stage : str
-        Name of the training in the history and of its entry in the store.
     """
-    net, seed = spec.net, spec.seed
-    key = key_of(spec.identity, seed) if spec.identity is not None else None
-    if key is not None and soft_targets is not None:
-        key = fingerprint(key, soft_targets.digest())
+    return train(
+        clone(spec.net),
+        spec.X,
+        spec.y,
+        seed=spec.seed,
+        split_seed=spec.split_seed,
+        sample_weight=spec.sample_weight,
+        progress=progress,
+        soft_targets=soft_targets,
+        stage=stage,
+    )
+
+
+def train_once(
+    spec: TrainingSpec, key: str | None, stage: str, train_now: Callable[[], NeuralNet]
+) -> tuple[NeuralNet, bool]:
+    """Return the trained net, from the store or else of `train_now`, and whether it is new.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Net, rows, seeds and store.
+    key : str or None
+        Of `spec`. None: the net is trained and not kept.
+    stage : str
+        Name of its entry in the store.
+    train_now : callable
+        Returns the trained net.
+    """
 
     def blank() -> NeuralNet:
-        fresh = clone(net)
-        with seeded(seed, net.device), quiet(fresh):
+        fresh = clone(spec.net)
+        with seeded(spec.seed, fresh.device), quiet(fresh):
             return fresh.initialize()
 
-    def train_now() -> NeuralNet:
-        y, could_not_run = spec.y, False
-        if checks is not None:
-            untrained, output = run_untrained(net, spec.X)
-            y, could_not_run = checks.shape(untrained or net, output), output is None
-            checks.check(untrained)
-        with explain_shape_errors(could_not_run, spec.X):
-            return train(
-                clone(net),
-                spec.X,
-                y,
-                seed=seed,
-                split_seed=spec.split_seed,
-                sample_weight=spec.sample_weight,
-                progress=progress,
-                soft_targets=soft_targets,
-                stage=stage,
-            )
-
-    trained, trained_now = fetch_trained(
+    net, trained_now = fetch_trained(
         spec.store,
         key,
         stage,
         blank=blank,
         train=train_now,
         probe=first_row(spec.X),
-        describe=f"{type(net).__name__} on {len(spec.y)} rows",
+        describe=f"{type(spec.net).__name__} on {len(spec.y)} rows",
     )
-    check_net(trained, "The training")
-    if checks is not None:
-        # The targets of the steps: the same whether the net was trained now or read.
-        spec = replace(spec, y=checks.shape(trained, predict_raw(trained, first_row(spec.X))))
-        if not trained_now:
-            checks.check(trained)
-    return TrainedNet(trained, data_for_steps(spec, trained, key), trained_now)
+    return check_net(net, "The training"), trained_now
 
 
 def data_for_steps(spec: TrainingSpec, net: NeuralNet, key: str | None) -> TrainingData:
@@ -225,6 +207,17 @@ def training_identity(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> 
         return None
     rules = (library_versions(), training_threads(), _TRAINING_RULES)
     return key_of(lambda: digest(net), rows, rules)
+
+
+@contextmanager
+def training_task(
+    context: Any, name: str, estimator: Any, X: Any = None, y: Any = None, n_epochs: int = 0
+) -> Iterator[Any]:
+    """Report a training to scikit-learn's callbacks; yield the callable for each epoch."""
+    task = context.subcontext(task_name=name, max_subtasks=n_epochs)
+    task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    yield epoch_tick(task, estimator)
+    task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,16 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import copy_net, net_state_digest, predict_raw
+from ..._nets import Progress, copy_net, net_state_digest, predict_raw
 from ...base._report import first_row
 from .._base import (
     NestableEstimator,
-    NetChecks,
     TrainedNet,
-    clone_with_params,
+    TrainingSpec,
     data_for_steps,
+    explain_shape_errors,
+    run_untrained,
+    train_net,
     train_once,
     training_spec,
     training_task,
@@ -53,16 +55,34 @@ def dense_net(
         return _copy_of_frozen(estimator, rows, store, context, check), {}
     if isinstance(estimator.estimator, NestableEstimator):
         return _fit_nested(estimator, rows, store, context, check)
-    net = clone_with_params(
-        estimator.estimator, estimator._resolve_shape_params(rows.X, rows.n_outputs)
-    )
-    checks = NetChecks(partial(estimator._targets_for_net, rows.y), check)
+    net = estimator._sized_clone(estimator.estimator, rows.X, rows.n_outputs)
     options = {"store": store, "random_state": estimator.random_state}
-    with training_task(
-        context, "train", estimator, rows.X, rows.y, n_epochs=net.max_epochs
-    ) as progress:
+    task = training_task(context, "train", estimator, rows.X, rows.y, n_epochs=net.max_epochs)
+    with task as progress:
         spec = training_spec(net, rows.X, rows.y, rows.sample_weight, **options)
-        return train_once(spec, checks=checks, progress=progress), {}
+        return _train(estimator, spec, progress, check), {}
+
+
+def _train(estimator: Any, spec: TrainingSpec, progress: Progress, check: Any) -> TrainedNet:
+    """Return the net trained on the labels of `spec`, or read from the store."""
+    net, X, labels = spec.net, spec.X, spec.y
+
+    def train_checked() -> NeuralNet:
+        # Only here: a net in the store has passed these checks.
+        untrained, output = run_untrained(net, X)
+        y = estimator._targets_for_net(labels, untrained or net, output)
+        check(untrained)
+        with explain_shape_errors(output is None, X):
+            return train_net(replace(spec, y=y), stage="dense", progress=progress)
+
+    key = spec.key()
+    trained, trained_now = train_once(spec, key, "dense", train_checked)
+    # The targets of the steps: the same whether the net was trained now or read.
+    y = estimator._targets_for_net(labels, trained, predict_raw(trained, first_row(X)))
+    if not trained_now:
+        check(trained)
+    data = data_for_steps(replace(spec, y=y), trained, key)
+    return TrainedNet(trained, data, trained_now)
 
 
 def _copy_of_frozen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,7 +14,13 @@ from skorch import NeuralNet
 
 from ..._caching.fingerprint import fingerprint, seed_from
 from ..._caching.store import Store
-from ..._nets import check_distillable, check_unfitted_net, train_and_validation_rows
+from ..._nets import (
+    Progress,
+    SoftTargets,
+    check_distillable,
+    check_unfitted_net,
+    train_and_validation_rows,
+)
 from .._base import (
     NestableEstimator,
     TrainedNet,
@@ -21,11 +28,12 @@ from .._base import (
     cast_as_in_fit,
     check_weight,
     check_X,
-    clone_with_params,
+    data_for_steps,
     explain_shape_errors,
     input_dtypes,
     row_shapes,
     run_untrained,
+    train_net,
     train_once,
     training_spec,
     training_task,
@@ -164,7 +172,7 @@ class BaseDistilled(NestableEstimator):
         unlabeled: Any = None,
     ) -> tuple[TrainedNet, dict[str, Any]]:
         name = type(self).__name__
-        net = clone_with_params(self.student, self._resolve_shape_params(X, n_outputs))
+        net = self._sized_clone(self.student, X, n_outputs)
         untrained, output = run_untrained(net, X)
         targets = self._targets_for_net(y, untrained or net, output)
         if self.alpha > 0 or self._augments or unlabeled is not None:
@@ -216,7 +224,7 @@ class BaseDistilled(NestableEstimator):
         if targets is not None and self.cv is None and self._classifies and self.alpha > 0:
             warn_of_one_hot(targets.targets[train], rows.y[train], temperature)
         soft_targets = None if targets is None else targets.of_student(self.alpha, temperature)
-        student = train_once(spec, progress=progress, soft_targets=soft_targets, stage="student")
+        student = _train(spec, "student", soft_targets, progress)
         scores = Scores(0)
         if targets is not None and len(held_out):
             control = self._train_control(spec, targets) if self.control else None
@@ -242,7 +250,7 @@ class BaseDistilled(NestableEstimator):
         return student, facts
 
     def _train_control(self, spec: TrainingSpec, targets: TeacherTargets) -> NeuralNet:
-        return train_once(spec, soft_targets=targets.of_control(), stage="control").net
+        return _train(spec, "control", targets.of_control()).net
 
     def _score_on_part(
         self, spec: TrainingSpec, rows: TeacherRows, settings: TeacherSettings, temperature: float
@@ -272,7 +280,7 @@ class BaseDistilled(NestableEstimator):
         targets = collect_targets(settings, rows, part)
         of_part = replace(targets, targets=targets.targets[part])
         soft_targets = of_part.of_student(self.alpha, temperature)
-        student = train_once(part_spec, soft_targets=soft_targets, stage="student").net
+        student = _train(part_spec, "student", soft_targets).net
         control = self._train_control(part_spec, of_part) if self.control else None
         return score_models(rows.take(held_out), targets.targets[held_out], student, control)
 
@@ -290,6 +298,19 @@ class BaseDistilled(NestableEstimator):
                 stacklevel=6,
             )
         return float(self.temperature)
+
+
+def _train(
+    spec: TrainingSpec,
+    stage: str,
+    soft_targets: SoftTargets | None,
+    progress: Progress | None = None,
+) -> TrainedNet:
+    """Return the net trained with soft targets, or read from the store."""
+    key = spec.key(soft_targets)
+    train_now = partial(train_net, spec, stage=stage, progress=progress, soft_targets=soft_targets)
+    net, trained_now = train_once(spec, key, stage, train_now)
+    return TrainedNet(net, data_for_steps(spec, net, key), trained_now)
 
 
 def _lists_splits(cv: Any) -> bool:
