@@ -84,6 +84,10 @@ class Predictor:
             return np.asarray(current.net.predict_proba(X))
         return current._joined(X, current._nonlinearity)
 
+    def values(self, X: Any) -> np.ndarray:
+        """Return the predictions of a regressor, which the net's `predict` returns."""
+        return np.asarray(self.net.predict(X)) if self.has_own_predict else self.probabilities(X)
+
     def _current(self) -> Predictor:
         return self if self._stamp == _stamp(self.net) else Predictor(self.net)
 

@@ -25,7 +25,7 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
     and users' augmentation from numpy's or Python's, so these are seeded instead
     of passing generators, which those would not use. One thread, because sums over
     several threads are added up in another order and give other weights; the
-    environment variable ``SKCOMPRESS_NUM_THREADS`` asks for more.
+    environment variable ``SKCOMPRESS_NUM_THREADS`` sets more.
     """
     with _LOCK:
         numpy_state = np.random.get_state()
@@ -47,7 +47,7 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
 
 
 def training_threads() -> int:
-    """Return how many torch threads a training uses (1 unless the environment says more)."""
+    """Return how many torch threads a training uses (1 unless the environment variable is set)."""
     value = os.environ.get("SKCOMPRESS_NUM_THREADS", "1")
     if not value.isdigit() or int(value) < 1:
         raise ValueError(

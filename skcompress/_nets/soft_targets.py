@@ -297,7 +297,7 @@ def soft_target_loss(
 ) -> Tensor:
     """Return the loss of a batch: labels and teacher on labeled rows, the teacher on all others.
 
-    With w the rows' weights (1 where there are none), W their sum, W_L that of the
+    With w the rows' weights (1 without weights), W their sum, W_L that of the
     rows with a label, and t the teacher's term of a row, it is
 
         (1 - alpha) * (W_L / W) * label_loss  +  (1 / W) * sum of w * t * (alpha or 1)

@@ -36,8 +36,7 @@ class NetRegressorMixin(RegressorMixin):
             for several targets, which scikit-learn asks for there.
         """
         X = check_prediction_inputs(self, X)
-        own = self._predictor.has_own_predict
-        values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
+        values = self._predictor.values(X)
         values = values.reshape(len(values), *self._target_shape)
         return values.astype(np.float64) if values.size > len(values) else values
 

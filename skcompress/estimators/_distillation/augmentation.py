@@ -12,7 +12,7 @@ from ..._nets import n_rows, take_rows
 
 # Of a feature's standard deviation.
 _NOISE = 0.1
-# How probable it is that a feature comes from another row.
+# Probability that a feature comes from another row.
 _SWAP = 0.1
 
 

@@ -222,13 +222,13 @@ class BaseDistilled(NestableEstimator):
         needed = self.alpha > 0 or settings.augment is not None or settings.unlabeled is not None
         targets = collect_targets(settings, rows, train) if needed or self.control else None
         if targets is not None and self.cv is None and self._classifies and self.alpha > 0:
-            warn_of_one_hot(targets.targets[train], rows.y[train], temperature)
-        soft_targets = None if targets is None else targets.of_student(self.alpha, temperature)
+            warn_of_one_hot(targets.of_rows[train], rows.y[train], temperature)
+        soft_targets = None if targets is None else targets.for_student(self.alpha, temperature)
         student = _train(spec, "student", soft_targets, progress)
         scores = Scores(0)
         if targets is not None and len(held_out):
             control = self._train_control(spec, targets) if self.control else None
-            scored = targets.targets[held_out]
+            scored = targets.of_rows[held_out]
             scores = score_models(rows.take(held_out), scored, student.net, control)
         elif targets is not None:
             scores = self._score_on_part(spec, rows, settings, temperature)
@@ -250,7 +250,7 @@ class BaseDistilled(NestableEstimator):
         return student, facts
 
     def _train_control(self, spec: TrainingSpec, targets: TeacherTargets) -> NeuralNet:
-        return _train(spec, "control", targets.of_control()).net
+        return _train(spec, "control", targets.for_control()).net
 
     def _score_on_part(
         self, spec: TrainingSpec, rows: TeacherRows, settings: TeacherSettings, temperature: float
@@ -278,11 +278,11 @@ class BaseDistilled(NestableEstimator):
         part_rows = rows.take(part)
         part_spec = spec.with_rows(part_rows.X, spec.y[part], part_rows.sample_weight)
         targets = collect_targets(settings, rows, part)
-        of_part = replace(targets, targets=targets.targets[part])
-        soft_targets = of_part.of_student(self.alpha, temperature)
+        of_part = replace(targets, of_rows=targets.of_rows[part])
+        soft_targets = of_part.for_student(self.alpha, temperature)
         student = _train(part_spec, "student", soft_targets).net
         control = self._train_control(part_spec, of_part) if self.control else None
-        return score_models(rows.take(held_out), targets.targets[held_out], student, control)
+        return score_models(rows.take(held_out), targets.of_rows[held_out], student, control)
 
     def _temperature(self) -> float:
         if not self._classifies:

@@ -1,4 +1,4 @@
-"""Targets of the teacher for all rows: fitted once per key, otherwise read from the store."""
+"""Targets of a teacher for all rows; a teacher is fitted once per key."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class TeacherTargets:
 
     Parameters
     ----------
-    targets : array of shape (n, n_outputs)
-        For all rows of the training.
+    of_rows : array of shape (n, n_outputs)
+        Targets of all rows of the training.
     extra : ExtraRows or None
         New rows and those without labels, with the teacher's targets.
     control_X : array or dict of arrays
@@ -72,25 +72,25 @@ class TeacherTargets:
         That teacher; None if there are several or none.
     """
 
-    targets: np.ndarray
+    of_rows: np.ndarray
     extra: ExtraRows | None
     control_X: Any
     control_targets: np.ndarray | None
     fitted_now: bool
     teacher: Any = None
 
-    def of_student(self, alpha: float, temperature: float) -> SoftTargets | None:
+    def for_student(self, alpha: float, temperature: float) -> SoftTargets | None:
         """Return the soft targets of the student. None: the teacher's term has no weight."""
         if alpha == 0 and self.extra is None:
             return None
-        return SoftTargets(self.targets, alpha, temperature, self.extra)
+        return SoftTargets(self.of_rows, alpha, temperature, self.extra)
 
-    def of_control(self) -> SoftTargets | None:
+    def for_control(self) -> SoftTargets | None:
         """Return targets made of labels for the same steps. None: there are no extra rows."""
         if self.extra is None or self.control_targets is None:
             return None
         extra = replace(self.extra, X=self.control_X, targets=self.control_targets)
-        return SoftTargets(np.zeros_like(self.targets), 0.0, 1.0, extra)
+        return SoftTargets(np.zeros_like(self.of_rows), 0.0, 1.0, extra)
 
 
 def collect_targets(
@@ -242,7 +242,7 @@ def _extra_rows(
     """Return all extra rows with the teacher's targets, and those of a control with labels."""
     X: list[Any] = [copies.X for copies, _, _ in augmented]
     targets = [of_copies for _, of_copies, _ in augmented]
-    weights = [_weight_of(rows, part[copies.source]) for copies, _, part in augmented]
+    weights: list[Any] = [rows.weights_of(part[copies.source]) for copies, _, part in augmented]
     control_X = list(X)
     control_targets = [_labels_of_copies(rows, copies, part) for copies, _, part in augmented]
     if settings.unlabeled is not None:
@@ -259,10 +259,6 @@ def _extra_rows(
     weight = None if rows.sample_weight is None else np.concatenate(weights)
     extra = ExtraRows(stack_rows(X), np.concatenate(targets), weight)
     return extra, stack_rows(control_X), np.concatenate(control_targets)
-
-
-def _weight_of(rows: TeacherRows, numbers: np.ndarray) -> Any:
-    return None if rows.sample_weight is None else rows.sample_weight[numbers]
 
 
 def _labels_of_copies(rows: TeacherRows, copies: AugmentedRows, part: np.ndarray) -> np.ndarray:

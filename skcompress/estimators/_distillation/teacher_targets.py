@@ -16,7 +16,7 @@ from skorch import NeuralNet
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..._caching.fingerprint import seed_from
-from ..._nets import Predictor, check_net, seeded, take_rows, train, training_threads
+from ..._nets import Predictor, check_net, n_rows, seeded, take_rows, train, training_threads
 from .._base import (
     class_targets,
     classes_of_outputs,
@@ -52,9 +52,12 @@ class TeacherRows:
 
     def take(self, numbers: np.ndarray) -> TeacherRows:
         """Return some of the rows."""
-        weight = None if self.sample_weight is None else self.sample_weight[numbers]
         X, y = take_rows(self.X, numbers), self.y[numbers]
-        return replace(self, X=X, y=y, sample_weight=weight)
+        return replace(self, X=X, y=y, sample_weight=self.weights_of(numbers))
+
+    def weights_of(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Return the weights of some of the rows, or None."""
+        return None if self.sample_weight is None else self.sample_weight[numbers]
 
     @property
     def labels(self) -> np.ndarray:
@@ -124,7 +127,7 @@ def teacher_targets(fitted: Any, X: Any, rows: TeacherRows, caller: str) -> np.n
     """
     if isinstance(fitted, list | tuple):
         return np.mean([teacher_targets(member, X, rows, caller) for member in fitted], axis=0)
-    inner, n = unfrozen(fitted), len(next(iter(X.values())) if isinstance(X, dict) else X)
+    inner, n = unfrozen(fitted), n_rows(X)
     X = _as_input_of(inner, X, rows.names)
     # One by one: forests add up their trees in whatever order threads finish.
     with _reproducible(inner, 0), parallel_config(backend="sequential"):
@@ -175,11 +178,8 @@ def _reproducible(teacher: Any, seed: int) -> Iterator[None]:
 
 
 def _values(teacher: Any, X: Any) -> np.ndarray:
-    if isinstance(teacher, NeuralNet):
-        predictor = Predictor(teacher)
-        own = predictor.has_own_predict
-        return np.asarray(teacher.predict(X)) if own else predictor.probabilities(X)
-    return np.asarray(teacher.predict(X))
+    is_net = isinstance(teacher, NeuralNet)
+    return Predictor(teacher).values(X) if is_net else np.asarray(teacher.predict(X))
 
 
 def _probabilities(teacher: Any, X: Any, rows: TeacherRows, frozen: bool) -> np.ndarray:

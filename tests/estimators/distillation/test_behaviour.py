@@ -444,7 +444,7 @@ def test_out_of_fold_targets_are_those_of_scikit_learn(digits):
         settings, TeacherRows(X, y, None, None, np.arange(10)), np.arange(len(X))
     )
     expected = cross_val_predict(teacher, X, y, cv=cv, method="predict_proba")
-    np.testing.assert_allclose(targets.targets, expected, atol=1e-5)
+    np.testing.assert_allclose(targets.of_rows, expected, atol=1e-5)
     folds = [
         clone(teacher).fit(X[fit], y[fit]).predict_proba(X[:5] + 1) for fit, _ in cv.split(X, y)
     ]

@@ -189,13 +189,13 @@ def test_a_list_of_splits_numbers_the_rows_of_x(digits):
     X, y = digits
     splits = list(KFold(3, shuffle=True, random_state=1).split(X))
     train = np.arange(0, 360, 2)
-    got = targets_of(digits, splits, train).targets
+    got = targets_of(digits, splits, train).of_rows
     for fit, own in splits:
         model = GaussianNB(var_smoothing=0.1).fit(X[fit[fit % 2 == 0]], y[fit[fit % 2 == 0]])
         own = own[own % 2 == 0]
         np.testing.assert_allclose(got[own], model.predict_proba(X[own]), atol=1e-5)
     masks = [(~np.isin(np.arange(360), own), np.isin(np.arange(360), own)) for _, own in splits]
-    np.testing.assert_array_equal(targets_of(digits, masks, train).targets, got)
+    np.testing.assert_array_equal(targets_of(digits, masks, train).of_rows, got)
 
 
 @pytest.mark.parametrize("params", [{"control": True}, {"student__train_split": ValidSplit(4)}])
