@@ -81,7 +81,7 @@ for params, score in zip(
     search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
 ):
     rows = f", {params['n_augment']} {params['augment']} copies" if "augment" in params else ""
-    name = "the net alone" if params["alpha"] == 0 else f"taught, alpha={params['alpha']}{rows}"
+    name = "the net alone" if params["alpha"] == 0 else f"distilled, alpha={params['alpha']}{rows}"
     print(f"{name:42} {score:.3f}")
 
 # %%

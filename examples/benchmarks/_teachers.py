@@ -60,8 +60,8 @@ class Ensemble:
     def predict(self, X):
         if self.classes is None:
             return np.mean([member.predict(X) for member in self.members], axis=0)
-        told = np.mean([member.predict_proba(X) for member in self.members], axis=0)
-        return self.classes[told.argmax(axis=1)]
+        mean = np.mean([member.predict_proba(X) for member in self.members], axis=0)
+        return self.classes[mean.argmax(axis=1)]
 
     def n_bytes(self):
         """Return the bytes of our nets' files, or of the pickle of anything else."""

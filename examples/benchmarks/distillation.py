@@ -67,7 +67,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skcompress import DistilledClassifier as Classifier
 from skcompress import DistilledRegressor as Regressor
-from skcompress.estimators._distillation.soft_targets import teach
+from skcompress.estimators._distillation.soft_targets import collect_targets
 
 CANDIDATES = [
     {"augment": None, "n_augment": 0},
@@ -143,11 +143,11 @@ def keeping_control(base):
     """Return an estimator that also keeps its control, trained on all rows of the fold."""
 
     class KeepingControl(base):
-        def _distil(self, fold, rows, plan, progress):
-            made = super()._distil(fold, rows, plan, progress)
-            taught = teach(plan, rows, np.arange(len(rows)))  # it stands in the cache
-            self.control_net_ = self._control(fold, taught)
-            return made
+        def _distil(self, spec, rows, settings, progress):
+            result = super()._distil(spec, rows, settings, progress)
+            targets = collect_targets(settings, rows, np.arange(len(rows)))  # from the cache
+            self.control_net_ = self._train_control(spec, targets)
+            return result
 
     return KeepingControl
 
@@ -159,18 +159,18 @@ def one_fold(pair, rows, seed, memory):
     setting = choose(pair, X[train], y[train], seed)
     shared = {"memory": memory, "random_state": seed, "held_out": 0}  # scored on the test fold
     alone = base(student, teacher, alpha=0.0, **shared).fit(X[train], y[train])
-    taught = keeping_control(base)(student, teacher, keep_teacher=True, **setting, **shared)
-    taught.fit(X[train], y[train])
+    distilled = keeping_control(base)(student, teacher, keep_teacher=True, **setting, **shared)
+    distilled.fit(X[train], y[train])
     control = clone(alone)
-    control.__setstate__({**vars(control), **_learned(alone), "net_": taught.control_net_})
-    model = Ensemble(taught.teacher_, getattr(taught, "classes_", None))
-    models = {"teacher": model, "alone": alone, "control": control, "distilled": taught}
+    control.__setstate__({**vars(control), **_learned(alone), "net_": distilled.control_net_})
+    model = Ensemble(distilled.teacher_, getattr(distilled, "classes_", None))
+    models = {"teacher": model, "alone": alone, "control": control, "distilled": distilled}
     return {
         **{f"{name}_score": score(y[test], m.predict(X[test])) for name, m in models.items()},
         "augment": setting["augment"] or "none",
-        **speed(model, taught, X[test]),
+        **speed(model, distilled, X[test]),
         "teacher_bytes": model.n_bytes(),
-        "student_bytes": taught.report_.nbytes,
+        "student_bytes": distilled.report_.nbytes,
     }
 
 
@@ -188,8 +188,8 @@ def choose(pair, X, y, seed):
     frozen = [FrozenEstimator(f) for f in (fitted if isinstance(fitted, list) else [fitted])]
     scores = []
     for setting in CANDIDATES:
-        taught = base(student, frozen, random_state=seed, held_out=0, **setting)
-        scores.append(score(y[own], taught.fit(X[fit], y[fit]).predict(X[own])))
+        distilled = base(student, frozen, random_state=seed, held_out=0, **setting)
+        scores.append(score(y[own], distilled.fit(X[fit], y[fit]).predict(X[own])))
     return CANDIDATES[int(np.argmax(scores))]
 
 

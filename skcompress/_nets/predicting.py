@@ -20,8 +20,8 @@ from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .criterion import is_binary
 from .rows import take_rows
-from .teacher_loss import is_binary
 
 _ON_THE_WAY = (
     "infer",
@@ -88,6 +88,10 @@ class Predictor:
         if current._has_own_proba:
             return np.asarray(current.net.predict_proba(X))
         return current._joined(X, current._nonlinearity)
+
+    def values(self, X: Any) -> np.ndarray:
+        """Return the predictions of a regressor, which the net's `predict` returns."""
+        return np.asarray(self.net.predict(X)) if self.has_own_predict else self.probabilities(X)
 
     def _current(self) -> Predictor:
         return self if self._stamp == _stamp(self.net) else Predictor(self.net)

@@ -1,4 +1,4 @@
-"""Reproducible training without a trace: seeded RNGs, one thread, one split per fold."""
+"""Reproducible training: seeded RNGs, restored afterwards, one thread, one split per fold."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
 
     Module initialization, dropout and data loaders draw from torch's global RNG
     and users' augmentation from numpy's or Python's, so these are seeded instead
-    of passing generators that nobody would use. One thread, because sums over
+    of passing generators, which those would not use. One thread, because sums over
     several threads are added up in another order and give other weights; the
-    environment variable ``SKCOMPRESS_NUM_THREADS`` asks for more.
+    environment variable ``SKCOMPRESS_NUM_THREADS`` sets more.
     """
     with _LOCK:
         numpy_state = np.random.get_state()
@@ -47,7 +47,7 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
 
 
 def training_threads() -> int:
-    """Return how many torch threads a training uses (1 unless the environment says more)."""
+    """Return how many torch threads a training uses (1 unless the environment variable is set)."""
     value = os.environ.get("SKCOMPRESS_NUM_THREADS", "1")
     if not value.isdigit() or int(value) < 1:
         raise ValueError(
@@ -57,7 +57,7 @@ def training_threads() -> int:
     return int(value)
 
 
-class SameSplit:
+class SeededSplit:
     """A `train_split` that draws the same random split in every stage of a fold."""
 
     def __init__(self, split: Any, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What a teacher has said beforehand, carried to the loss of every batch.
+"""Soft targets of a teacher, carried from the rows of a training to the loss of every batch.
 
 The targets travel inside X of the training batches only: the dataset that the
 net's own `train_split` leaves for training is wrapped, the part for validation
@@ -21,23 +21,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from .._caching.fingerprint import fingerprint
+from .criterion import first_output
 from .sample_weight import pack_sample_weight, packed_weight
-from .seeding import SameSplit
-from .teacher_loss import first_output, taught_rows
+from .seeding import SeededSplit
+from .teacher_loss import teacher_loss_per_row
 
 _ROWS, _TARGET = "__x__", "__target__"
 
 
 @dataclass(frozen=True)
 class ExtraRows:
-    """Rows without labels, which only the teacher speaks about.
+    """Rows without labels, trained on with the teacher's targets alone.
 
     Parameters
     ----------
     X : array or dict of arrays
         As the net takes them.
     targets : array of shape (n_extra, n_outputs)
-        As those of :class:`Lesson`.
+        As those of :class:`SoftTargets`.
     sample_weight : array of shape (n_extra,) or None
         None: all count 1.
     """
@@ -48,8 +49,8 @@ class ExtraRows:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Targets of a teacher for the rows of a training, and how much they count.
+class SoftTargets:
+    """Targets of a teacher for the rows of a training, and their weight in the loss.
 
     Parameters
     ----------
@@ -70,48 +71,86 @@ class Lesson:
     extra: ExtraRows | None = None
 
     def digest(self) -> str:
-        """Name everything that the training depends on."""
+        """Return the digest of everything here that the training depends on."""
         extra = self.extra
         rows = None if extra is None else (extra.X, extra.targets, extra.sample_weight)
         return fingerprint(self.targets, float(self.alpha), float(self.temperature), rows)
 
 
-class TaughtRows(Dataset):
-    """A net's training rows with the teacher's targets beside each, and extra rows behind.
+class SoftTargetsMixin:
+    """Mixin for the time of one training with soft targets, `skc_soft_targets_`."""
+
+    skc_soft_targets_: SoftTargets
+
+    def notify(self, method_name: str, **details: Any) -> None:
+        """Call the callbacks without the targets."""
+        super().notify(method_name, **details_without_targets(details))  # type: ignore[misc]
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Split the rows and attach the targets to those for training."""
+        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
+        return attach_targets(self, train, X, y, self.skc_soft_targets_), valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the net's own iterator, faster where it can be."""
+        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
+        return fetch_whole_batches(iterator, dataset)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the module on the rows without the targets."""
+        return super().infer(rows_without_targets(x), **fit_params)  # type: ignore[misc]
+
+    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch; of one with targets, with the teacher's term in it."""
+        # Handed on as skorch hands it on: users' overrides have many signatures.
+        own_loss, X = super().get_loss, kwargs.get("X")  # type: ignore[misc]
+        if not carries_targets(X):
+            return own_loss(y_pred, y_true, **kwargs)
+
+        def label_loss(y_pred: Any, y_true: Any, X: Any) -> Any:
+            return own_loss(y_pred, y_true, **{**kwargs, "X": X})
+
+        return soft_target_loss(self, y_pred, y_true, X, self.skc_soft_targets_, label_loss)
+
+
+class RowsWithTargets(Dataset):
+    """A net's training rows, each with its soft target, followed by the extra rows.
 
     Parameters
     ----------
-    own : Dataset
-        What the net's `train_split` leaves for training.
-    rows : array of shape (len(own),)
+    labeled : Dataset
+        The training part that the net's `train_split` returns.
+    rows : array of shape (len(labeled),)
         Their numbers in the data.
-    lesson : Lesson
+    soft_targets : SoftTargets
         Targets of all rows of the data.
     extra : Dataset or None
-        The lesson's extra rows, as the net's own dataset serves them.
+        The extra rows of the soft targets, in the net's own dataset class.
     """
 
-    def __init__(self, own: Any, rows: np.ndarray, lesson: Lesson, extra: Any) -> None:
-        self.own = own
+    def __init__(
+        self, labeled: Any, rows: np.ndarray, soft_targets: SoftTargets, extra: Any
+    ) -> None:
+        self.labeled = labeled
         self.extra = extra
-        # One array for each row: target and, last, whether it has a label.
-        targets = [_flagged(lesson.targets[rows], 1.0)]
-        if lesson.extra is not None:
-            targets.append(_flagged(lesson.extra.targets, 0.0))
+        # One array for each row: its target and, last, whether it has a label.
+        targets = [_with_label_flag(soft_targets.targets[rows], 1.0)]
+        if soft_targets.extra is not None:
+            targets.append(_with_label_flag(soft_targets.extra.targets, 0.0))
         self.targets = np.concatenate(targets)
-        self.arrays = _arrays_of(own, rows, extra)
-        self.in_batches = False
+        self.arrays = _arrays_by_name(labeled, rows, extra)
+        self.fetches_batches = False
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, i: int) -> Any:
-        n_own = len(self.own)
-        X, y = self.own[i] if i < n_own else self.extra[i - n_own]
+        n_labeled = len(self.labeled)
+        X, y = self.labeled[i] if i < n_labeled else self.extra[i - n_labeled]
         return {_ROWS: X, _TARGET: self.targets[i]}, y
 
     def __getitems__(self, numbers: list[int]) -> Any:
-        if not self.in_batches:
+        if not self.fetches_batches:
             return [self[i] for i in numbers]
         rows = np.asarray(numbers)
         X, y = (
@@ -121,14 +160,14 @@ class TaughtRows(Dataset):
         return packed, y[""]
 
 
-def as_is(batch: Any) -> Any:
-    """Collate nothing: the rows of plain arrays come as one batch, many times faster than alone."""
+def identity_collate(batch: Any) -> Any:
+    """Return a batch that was fetched whole, many times faster than row by row."""
     return batch
 
 
-def _arrays_of(own: Any, rows: np.ndarray, extra: Any) -> Any:
-    """Return X and y of all rows, by name, where the datasets only hand out rows of arrays."""
-    parts = [(own, rows)] if extra is None else [(own, rows), (extra, None)]
+def _arrays_by_name(labeled: Any, rows: np.ndarray, extra: Any) -> Any:
+    """Return X and y of all rows as dicts of arrays; None unless skorch's dataset holds arrays."""
+    parts = [(labeled, rows)] if extra is None else [(labeled, rows), (extra, None)]
     found = []
     for dataset, numbers in parts:
         while isinstance(dataset, Subset):
@@ -143,44 +182,48 @@ def _arrays_of(own: Any, rows: np.ndarray, extra: Any) -> Any:
             found.append(picked)
     if extra is None:
         return tuple(found)
-    own_parts, extra_parts = found[:2], found[2:]
+    labeled_parts, extra_parts = found[:2], found[2:]
     return tuple(
-        {name: np.concatenate([a, other[name]]) for name, a in mine.items()}
-        for mine, other in zip(own_parts, extra_parts, strict=True)
+        {name: np.concatenate([array, more[name]]) for name, array in part.items()}
+        for part, more in zip(labeled_parts, extra_parts, strict=True)
     )
 
 
-def _flagged(targets: np.ndarray, flag: float) -> np.ndarray:
+def _with_label_flag(targets: np.ndarray, flag: float) -> np.ndarray:
     column = np.full((len(targets), 1), flag, np.float32)
     return np.hstack([targets.reshape(len(targets), -1).astype(np.float32), column])
 
 
-def wrap_rows(net: NeuralNet, own: Any, X: Any, y: Any, lesson: Lesson) -> TaughtRows:
+def attach_targets(
+    net: Any, train: Any, X: Any, y: Any, soft_targets: SoftTargets
+) -> RowsWithTargets:
     """Return the training part of a split with the teacher's targets."""
-    rows = _numbers_of(own, len(lesson.targets))
+    rows = _row_numbers(train, len(soft_targets.targets))
     if rows is None:
-        raise ValueError(_OWN_SPLIT.format(split=net.train_split))
-    extra = lesson.extra
+        raise ValueError(_UNKNOWN_ROWS.format(split=net.train_split))
+    extra = soft_targets.extra
     if extra is None:
-        return TaughtRows(own, rows, lesson, None)
+        return RowsWithTargets(train, rows, soft_targets, None)
     X_extra, n_extra = extra.X, len(extra.targets)
     if extra.sample_weight is not None:
         X_extra = pack_sample_weight(net, X_extra, extra.sample_weight)
     no_labels = np.zeros((n_extra, *np.shape(y)[1:]), np.asarray(y).dtype)
-    return TaughtRows(own, rows, lesson, net.get_dataset(X_extra, no_labels))
+    return RowsWithTargets(train, rows, soft_targets, net.get_dataset(X_extra, no_labels))
 
 
-def speed_up(iterator: Any, dataset: Any) -> Any:
-    """Let an ordinary loader fetch whole batches of plain arrays."""
-    plain = isinstance(dataset, TaughtRows) and dataset.arrays is not None
+def fetch_whole_batches(iterator: Any, dataset: Any) -> Any:
+    """Let torch's own loader index plain arrays once per batch instead of once per row."""
+    plain = isinstance(dataset, RowsWithTargets) and dataset.arrays is not None
     if plain and type(iterator) is DataLoader and iterator.collate_fn is default_collate:
-        iterator.collate_fn = as_is
-        dataset.in_batches = True
+        iterator.collate_fn = identity_collate
+        dataset.fetches_batches = True
     return iterator
 
 
-def split_rows(net: NeuralNet, X: Any, y: Any, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers of the rows that a training trains on, and of those it validates on.
+def train_and_validation_rows(
+    net: NeuralNet, X: Any, y: Any, split_seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows in both parts of the net's `train_split`.
 
     Parameters
     ----------
@@ -195,96 +238,101 @@ def split_rows(net: NeuralNet, X: Any, y: Any, split_seed: int) -> tuple[np.ndar
     if not net.train_split:
         return np.arange(n), np.arange(0)
     net = clone(net)
-    given = net.train_split
-    net.train_split = SameSplit(given, split_seed)
+    train_split = net.train_split
+    net.train_split = SeededSplit(train_split, split_seed)
     train, valid = net.get_split_datasets(X, y)
-    rows = _numbers_of(train, n)
+    rows = _row_numbers(train, n)
     if rows is None:
-        raise ValueError(_OWN_SPLIT.format(split=given))
-    held = _numbers_of(valid, n) if isinstance(valid, Subset) else None
-    return rows, np.setdiff1d(held, rows) if held is not None else np.arange(0)
+        raise ValueError(_UNKNOWN_ROWS.format(split=train_split))
+    validation = _row_numbers(valid, n) if isinstance(valid, Subset) else None
+    return rows, np.arange(0) if validation is None else np.setdiff1d(validation, rows)
 
 
-_OWN_SPLIT = (
+_UNKNOWN_ROWS = (
     "The student's train_split={split!r} does not return torch.utils.data.Subset of the rows it is "
     "given, so their teacher's targets cannot be found. Use skorch.dataset.ValidSplit, "
     "predefined_split or None."
 )
 
 
-def _numbers_of(dataset: Any, n_rows: int) -> np.ndarray | None:
-    """Return which rows of the data a part of a split has; None where that cannot be told."""
+def _row_numbers(dataset: Any, n_rows: int) -> np.ndarray | None:
+    """Return which rows of the data a part of a split has; None if that is unknown."""
     if isinstance(dataset, Subset):
-        inside = _numbers_of(dataset.dataset, n_rows)
-        return None if inside is None else inside[np.asarray(dataset.indices, dtype=np.int64)]
+        outer = _row_numbers(dataset.dataset, n_rows)
+        return None if outer is None else outer[np.asarray(dataset.indices, dtype=np.int64)]
     return np.arange(n_rows) if len(dataset) == n_rows else None
 
 
 # Batches ----------------------------------------------------------------------------------------
 
 
-def plain_rows(X: Any) -> Any:
-    """Return a batch's rows as the net knows them."""
-    return X[_ROWS] if is_taught(X) else X
+def rows_without_targets(X: Any) -> Any:
+    """Return a batch's rows in the form that the net takes."""
+    return X[_ROWS] if carries_targets(X) else X
 
 
-def is_taught(X: Any) -> bool:
-    """Whether a batch's rows carry a teacher's targets."""
+def carries_targets(X: Any) -> bool:
+    """Whether a batch's rows come with soft targets."""
     return isinstance(X, Mapping) and _TARGET in X
 
 
-def plain_details(details: dict[str, Any], own_rows: Any) -> dict[str, Any]:
-    """Return what callbacks are told, without targets and without rows that have no label."""
-    if isinstance(details.get("dataset_train"), TaughtRows):
-        details = {**details, "dataset_train": own_rows}
+def details_without_targets(details: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of callbacks without soft targets and without unlabeled rows."""
+    dataset = details.get("dataset_train")
+    if isinstance(dataset, RowsWithTargets):
+        details = {**details, "dataset_train": dataset.labeled}
     batch = details.get("batch")
-    if not isinstance(batch, tuple | list) or not is_taught(batch[0]):
+    if not isinstance(batch, tuple | list) or not carries_targets(batch[0]):
         return details
     X, y = batch
-    labelled = _labelled(X[_TARGET])
-    details = {**details, "batch": (_pick(X[_ROWS], labelled), _pick(y, labelled))}
+    has_label = _has_label(X[_TARGET])
+    details = {**details, "batch": (_select(X[_ROWS], has_label), _select(y, has_label))}
     if "y_pred" in details:
-        details["y_pred"] = _pick(details["y_pred"], labelled)
+        details["y_pred"] = _select(details["y_pred"], has_label)
     return details
 
 
-def lesson_loss(net: Any, y_pred: Any, y_true: Any, X: Any, lesson: Lesson, hard: Any) -> Tensor:
-    """Return the loss of a batch: labels and teacher on labelled rows, the teacher on all others.
+def soft_target_loss(
+    net: Any, y_pred: Any, y_true: Any, X: Any, soft_targets: SoftTargets, label_loss: Any
+) -> Tensor:
+    """Return the loss of a batch: labels and teacher on labeled rows, the teacher on all others.
 
-    With w the rows' weights (1 where there are none), W their sum, W_L that of the
+    With w the rows' weights (1 without weights), W their sum, W_L that of the
     rows with a label, and t the teacher's term of a row, it is
 
-        (1 - alpha) * (W_L / W) * hard  +  (1 / W) * sum of w * t * (alpha or 1)
+        (1 - alpha) * (W_L / W) * label_loss  +  (1 / W) * sum of w * t * (alpha or 1)
 
-    with alpha on rows with a label and 1 on the others. `hard` returns the net's
-    own loss of the labelled rows; it is not called where it would not count.
+    with alpha on rows with a label and 1 on the others. `label_loss` is a callable that
+    returns the net's own loss of the labeled rows; it is not called if its weight is 0.
     """
     rows = to_tensor(X[_TARGET], device=net.device)
-    target, labelled = rows[:, :-1], rows[:, -1] > 0
+    target, has_label = rows[:, :-1], rows[:, -1] > 0
     output = first_output(y_pred)
     weight = packed_weight(X[_ROWS])
     weight = torch.ones_like(rows[:, 0]) if weight is None else weight.to(rows)
     total = weight.sum().clamp_min(torch.finfo(rows.dtype).tiny)
-    share = torch.where(labelled, lesson.alpha, 1.0) * weight
+    share = torch.where(has_label, soft_targets.alpha, 1.0) * weight
     counts = share > 0
-    told = taught_rows(net, _pick(output, counts), _pick(target, counts), lesson.temperature)
-    loss = (share[counts] * told).sum() / total
-    if lesson.alpha == 1 or not bool(labelled.any()):
+    output, target = _select(output, counts), _select(target, counts)
+    terms = teacher_loss_per_row(net, output, target, soft_targets.temperature)
+    loss = (share[counts] * terms).sum() / total
+    if soft_targets.alpha == 1 or not bool(has_label.any()):
         return loss
-    own = hard(_pick(y_pred, labelled), _pick(y_true, labelled), _pick(X[_ROWS], labelled))
-    return loss + (1 - lesson.alpha) * (weight[labelled].sum() / total) * own
+    labeled = (_select(value, has_label) for value in (y_pred, y_true, X[_ROWS]))
+    label_share = weight[has_label].sum() / total
+    return loss + (1 - soft_targets.alpha) * label_share * label_loss(*labeled)
 
 
-def _labelled(targets: Any) -> Tensor:
+def _has_label(targets: Any) -> Tensor:
     return torch.as_tensor(targets)[:, -1] > 0
 
 
-def _pick(value: Any, rows: Tensor) -> Any:
+def _select(value: Any, rows: Tensor) -> Any:
     """Return some rows of a tensor, or of all tensors in a container."""
     if bool(rows.all()):
         return value
     if isinstance(value, Mapping):
-        return {name: _pick(item, rows) for name, item in value.items()}
+        return {name: _select(item, rows) for name, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_pick(item, rows) for item in value)
+        return type(value)(_select(item, rows) for item in value)
     return value[rows.to(value.device)] if isinstance(value, Tensor) else value

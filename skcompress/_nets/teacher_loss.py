@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from skorch import NeuralNet, NeuralNetClassifier
+from skorch import NeuralNet
 from torch import Tensor, nn
 
 from ..nn.modules.losses import binary_kl, soft_kl
+from .criterion import first_output, output_kind
 
 
 @dataclass(frozen=True)
@@ -32,40 +32,22 @@ class Teacher:
     temperature: float
 
 
-def is_binary(net: NeuralNet) -> bool:
-    """Whether the net tells two classes apart by one output."""
-    return _loss_kind(net) in ("logit", "probability")
-
-
-def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
-    """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
-    if _loss_kind(net) != "probabilities" or type(net).get_loss is not NeuralNetClassifier.get_loss:
-        return
-    if (output < 0).any() or not np.allclose(output.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(
-            f"{type(net).__name__} with NLLLoss (skorch's default) takes the logarithm of the "
-            f"module's outputs, but these are not probabilities: {output[0].tolist()!r:.60}... Use "
-            "criterion=torch.nn.CrossEntropyLoss with a module that ends in logits, or end the "
-            "module in softmax."
-        )
-
-
-def check_teachable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
+def check_distillable(net: NeuralNet, caller: str, *, classifies: bool | None = None) -> None:
     """Refuse criteria for which a teacher's term is not defined, before any training.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        The net to be taught.
+        The student.
     caller : str
         For messages.
     classifies : bool or None
-        Whether targets are class numbers, or values; None: not known.
+        Whether targets are class numbers, or values; None: unknown.
     """
-    kind = _loss_kind(net)
-    # Whoever has a loss of their own may make values of class numbers in it.
-    own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
-    known = kind is not None and classifies is not None and not own_loss
+    kind = output_kind(net)
+    # A user's own loss may turn class numbers into values.
+    has_own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
+    known = kind is not None and classifies is not None and not has_own_loss
     if known and (kind != "values") != classifies:
         wanted = "CrossEntropyLoss, for classes" if classifies else "MSELoss, for values"
         raise ValueError(
@@ -80,13 +62,28 @@ def check_teachable(net: NeuralNet, caller: str, *, classifies: bool | None = No
         )
 
 
-def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
+class TeacherMixin:
+    """Mixin for the time of one training with a teacher, `skc_teacher_`."""
+
+    skc_teacher_: Teacher
+
+    def get_loss(self, y_pred: Any, y_true: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch; in training, with the teacher's term in it."""
+        loss = super().get_loss(y_pred, y_true, **kwargs)  # type: ignore[misc]
+        if not kwargs.get("training"):
+            return loss
+        teacher = self.skc_teacher_
+        term = teacher_loss(self, y_pred, kwargs.get("X"), teacher)
+        return teacher.alpha * term + (1 - teacher.alpha) * loss
+
+
+def teacher_loss(net: Any, y_pred: Any, X: Any, teacher: Teacher) -> Tensor:
     """Return the teacher's term of the loss on one batch of rows."""
     with torch.no_grad():
         teacher.net._set_training(False)
-        target = _as_told(net, first_output(teacher.net.infer(X)))
+        target = _targets_of_output(net, first_output(teacher.net.infer(X)))
     output = first_output(y_pred)
-    kind = _loss_kind(net)
+    kind = output_kind(net)
     if kind == "values":
         return nn.functional.mse_loss(output, target)
     if kind in ("logit", "probability"):
@@ -94,13 +91,15 @@ def teacher_loss(net: NeuralNet, y_pred: Any, X: Any, teacher: Teacher) -> Tenso
     return soft_kl(_logits(output, kind), target, teacher.temperature)
 
 
-def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Return the teacher's term of every row, for targets that were told beforehand.
+def teacher_loss_per_row(
+    net: NeuralNet, output: Tensor, target: Tensor, temperature: float
+) -> Tensor:
+    """Return the teacher's term of every row, for targets that were computed beforehand.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        The student, whose criterion says what its outputs are.
+        The student, whose criterion decides what its outputs are.
     output : Tensor of shape (n, ...)
         The student's.
     target : Tensor of shape (n, n_classes) or (n, n_outputs)
@@ -113,7 +112,7 @@ def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: flo
     -------
     rows : Tensor of shape (n,)
     """
-    kind = _loss_kind(net)
+    kind = output_kind(net)
     if kind == "values":
         return (output.reshape(target.shape) - target).square().mean(dim=1)
     logits = _logits(output, kind)
@@ -126,9 +125,9 @@ def taught_rows(net: NeuralNet, output: Tensor, target: Tensor, temperature: flo
     return soft_kl(logits, target, temperature, reduction="none")
 
 
-def _as_told(net: NeuralNet, output: Tensor) -> Tensor:
-    """Return a teaching net's output as the probabilities (or values) it stands for."""
-    kind = _loss_kind(net)
+def _targets_of_output(net: NeuralNet, output: Tensor) -> Tensor:
+    """Return a teacher net's output as probabilities (or values)."""
+    kind = output_kind(net)
     if kind == "logits":
         return torch.softmax(output, dim=1)
     if kind == "logit":
@@ -142,26 +141,3 @@ def _logits(output: Tensor, kind: str | None) -> Tensor:
     if kind == "probabilities":
         return output.clamp_min(torch.finfo(output.dtype).tiny).log()
     return output
-
-
-def _loss_kind(net: NeuralNet) -> str | None:
-    """What the module puts out, by the criterion: see facts about skorch's NLLLoss."""
-    criterion = getattr(net, "criterion_", None) or net.criterion
-    criterion = criterion if isinstance(criterion, type) else type(criterion)
-    if issubclass(criterion, nn.CrossEntropyLoss):
-        return "logits"
-    if issubclass(criterion, nn.BCEWithLogitsLoss):
-        return "logit"
-    if issubclass(criterion, nn.BCELoss):
-        return "probability"
-    if issubclass(criterion, nn.NLLLoss):
-        # NeuralNetClassifier takes the logarithm itself; other nets do not.
-        return "probabilities" if isinstance(net, NeuralNetClassifier) else "log_probabilities"
-    if issubclass(criterion, nn.MSELoss | nn.L1Loss | nn.SmoothL1Loss | nn.HuberLoss):
-        return "values"
-    return None
-
-
-def first_output(output: Any) -> Tensor:
-    """Return what the loss is about where a module returns several things."""
-    return output[0] if isinstance(output, tuple) else output

@@ -1,4 +1,4 @@
-"""What steps need that watch a net run: what its module is called with, and the names of layers."""
+"""Inputs of a net's module, names of its layers, and parameters that other parts share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .copying import copy_net, module_root
 from .predicting import predict_raw
 from .rows import n_rows, some_rows, take_rows
 
-# Batch sizes that a net is watched with.
+# Batch sizes of the recorded predictions.
 _BATCHES = (1, 2, 16)
-# What is left of a parameter's name is the name of the layer.
+# The end of a parameter's name; the rest is the name of the layer.
 _WEIGHT = re.compile(r"\.(weight|in_proj_weight|q_proj_weight|weight_ih(_l\d+)?)$")
 
 
@@ -31,27 +31,31 @@ def with_layer_name(line: str, parameter: str) -> str:
 
 
 def check_unshared(net: NeuralNet, caller: str) -> None:
-    """Refuse nets of which another part uses the module's parameters: it would go on doing so."""
+    """Refuse nets of which another part shares the module's parameters, and would keep the old."""
     parts: dict[str, Any] = {**module_root(net), "criterion": getattr(net, "criterion_", None)}
-    own = {id(p) for p in parts.pop("module").parameters()}
+    module_parameters = {id(p) for p in parts.pop("module").parameters()}
     for name, part in parts.items():
-        if isinstance(part, nn.Module) and any(id(p) in own for p in part.parameters()):
+        if isinstance(part, nn.Module) and any(
+            id(p) in module_parameters for p in part.parameters()
+        ):
             raise ValueError(
                 f"{caller} cannot change a net whose {name!r} shares parameters with its "
                 "module: it would go on using those of before. Give it parameters of its own."
             )
 
 
-def inputs_of(net: NeuralNet, X: Any, caller: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Return what the net's module is called with for batches of several sizes, on the CPU."""
+def module_inputs(
+    net: NeuralNet, X: Any, caller: str
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return the arguments of the net's module for batches of several sizes, on the CPU."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+    def record(module: nn.Module, args: Any, kwargs: Any) -> None:
         with torch.inference_mode(False):
             calls.append(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs)))
 
     net = copy_net(net)  # a forward may change the module even when it only predicts
-    module_root(net)["module"].register_forward_pre_hook(note, with_kwargs=True)
+    module_root(net)["module"].register_forward_pre_hook(record, with_kwargs=True)
     for n in sorted({min(n, n_rows(X)) for n in _BATCHES}):
         try:
             predict_raw(net, take_rows(X, some_rows(X, n)))

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 
-from ._base import NetClassifierMixin, OptionalSampleWeight, classes_of_outputs, n_outputs_of
+from ._base import NetClassifierMixin, OptionalSampleWeight, classes_of_outputs, n_classes_of
 from ._compression.base import BaseCompressed
 
 
@@ -121,5 +121,5 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
 
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         if isinstance(self.estimator, FrozenEstimator):
-            return classes_of_outputs(n_outputs_of(self.estimator.estimator, X), y)
+            return classes_of_outputs(n_classes_of(self.estimator.estimator, X), y)
         return super()._find_classes(X, y)

@@ -1,4 +1,4 @@
-"""A classifier: a small net that was taught by a larger model."""
+"""A classifier: a small net, distilled from a larger model."""
 
 from __future__ import annotations
 

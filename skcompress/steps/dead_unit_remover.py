@@ -10,8 +10,8 @@ from skorch import NeuralNet
 
 from .._nets import (
     check_unshared,
-    inputs_of,
     layer_name,
+    module_inputs,
     module_root,
     net_digest,
     replace_modules,
@@ -182,7 +182,7 @@ class DeadUnitRemover(BaseCompressor):
     def _plan(self, net: NeuralNet, data: TrainingData, rng: np.random.Generator) -> DeadUnitPlan:
         check_unshared(net, type(self).__name__)
         module = copy_module(module_root(net)["module"]).cpu()
-        calls = inputs_of(net, data.X, type(self).__name__)
+        calls = module_inputs(net, data.X, type(self).__name__)
         with seeded(0):
             folded: dict[str, str] = {}
             stay: dict[str, str] = {}

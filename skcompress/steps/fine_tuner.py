@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from skorch import NeuralNet
 
-from .._nets import Teacher, check_teachable, copy_net, train
+from .._nets import Teacher, check_distillable, copy_net, train
 from .._sklearn import Interval
 from ..base import BaseCompressor, TrainingData
 from ..base._trained_plan import TrainedPlan
@@ -105,7 +105,7 @@ class FineTuner(BaseCompressor):
     def _check(self, net: NeuralNet | None = None, *, has_data: bool = True) -> None:
         super()._check(net, has_data=has_data)
         if net is not None and self.alpha > 0:
-            check_teachable(net, type(self).__name__)
+            check_distillable(net, type(self).__name__)
 
     def _plan(self, net: NeuralNet, data: TrainingData, rng: np.random.Generator) -> TrainedPlan:
         teacher = None

@@ -11,7 +11,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from skcompress import SampleWeightMixin
-from skcompress._nets import Teacher, check_teachable, copy_net, predict_raw, seeded, train
+from skcompress._nets import Teacher, check_distillable, copy_net, predict_raw, seeded, train
 from skcompress.base._report import net_facts
 from tests.sample_nets import MLP, make_classifier, make_regressor
 
@@ -208,7 +208,7 @@ def one_step(net, X, y, teacher):
     return weights_of(train(net, X, y, seed=0, split_seed=0, max_epochs=1, teacher=teacher))
 
 
-def test_probabilities_and_logits_are_taught_the_same(digits):
+def test_probabilities_and_logits_learn_the_same_from_a_teacher(digits):
     X, y = digits
     plain, soft = make_classifier(), make_classifier(Softmax, criterion=nn.NLLLoss)
     for net in (plain, soft):
@@ -223,7 +223,7 @@ def test_probabilities_and_logits_are_taught_the_same(digits):
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_a_binary_net_can_be_taught(digits):
+def test_a_binary_net_learns_from_a_teacher(digits):
     X, y = digits[0], (digits[1] % 2).astype(np.float32)
     params = {"module__n_out": 1, "train_split": None, "verbose": 0, "lr": 0.5}
     teacher = train(
@@ -240,7 +240,7 @@ def test_a_binary_net_can_be_taught(digits):
     assert (student.predict(X) == teacher.predict(X)).mean() > 0.95
 
 
-def test_a_regressor_can_be_taught(diabetes):
+def test_a_regressor_learns_from_a_teacher(diabetes):
     X, y = diabetes
     teacher = train(make_regressor(module__n_in=10), X, y, seed=0, split_seed=0)
     student = train(
@@ -272,7 +272,7 @@ def test_an_own_loss_stays_in_play(digits, teacher):
 def test_a_criterion_without_a_teachers_term():
     net = make_classifier(criterion=nn.MultiMarginLoss)
     with pytest.raises(ValueError, match=r"needs a criterion.*MultiMarginLoss.*alpha=0"):
-        check_teachable(net, "FineTuner")
+        check_distillable(net, "FineTuner")
 
 
 # Sample weights ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import inputs_of, seeded, some_rows, take_rows
+from skcompress._nets import module_inputs, seeded, some_rows, take_rows
 from skcompress.io import load, save
 from skcompress.metrics import compression_scoring
 from skcompress.model_selection import SmallestWithinDrop
@@ -638,7 +638,7 @@ class Counting(nn.Module):
 def test_inputs_are_noted_on_a_copy(digits):
     net, data = make_classifier(Counting, max_epochs=1).fit(*digits), TrainingData(*digits)
     before = net.module_.n_calls.clone()
-    assert [len(args[0]) for args, _ in inputs_of(net, data.X, "it")] == [1, 2, 16]
+    assert [len(args[0]) for args, _ in module_inputs(net, data.X, "it")] == [1, 2, 16]
     assert torch.equal(net.module_.n_calls, before)
 
 

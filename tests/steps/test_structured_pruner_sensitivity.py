@@ -20,7 +20,7 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._nets import predict_raw, split_rows
+from skcompress._nets import predict_raw, train_and_validation_rows
 from skcompress.metrics import compression_scoring
 from skcompress.nn.modules.counting import count_params
 from skcompress.steps._structured import ranking as _ranking
@@ -156,7 +156,7 @@ def test_only_the_rows_given_are_seen(fitted, digits):
 def test_rows_kept_from_training_are_taken_where_there_are_any(digits):
     X, y = digits
     net = make_classifier(TwoLayers, max_epochs=3, train_split=ValidSplit(0.3)).fit(X, y)
-    train, held = split_rows(net, X, y, 7)
+    train, held = train_and_validation_rows(net, X, y, 7)
     losses = {}
     for changed in ("none", "train", "held"):
         labels = y.copy()

@@ -1,66 +1,64 @@
-"""What every estimator around a net does: check the rows, train once per key, predict, pickle.
+"""The common part of all estimators: check the rows, train once per key, predict, pickle.
 
-The families differ in how their net comes about; a family writes that and nothing else.
+Compressing and distilling estimators differ in how they get their net, and add that.
 """
 
 from .classification import (
     NetClassifierMixin,
     class_targets,
     classes_of_outputs,
-    n_outputs_of,
-    of_known_classes,
+    n_classes_of,
+    restrict_to_classes,
 )
 from .net_estimator import (
     BaseNetEstimator,
-    NetMaker,
-    as_columns,
-    checked_weight,
-    definition_of,
-    task_of,
+    NestableEstimator,
+    check_weight,
+    flatten_rows,
+    given_net,
 )
 from .regression import NetRegressorMixin, value_targets
-from .rows import check_same_kind, check_X, kinds_of, shapes_of_rows
+from .rows import cast_as_in_fit, check_X, input_dtypes, row_shapes
 from .signature import OptionalSampleWeight
 from .training import (
-    Dense,
-    Fold,
-    Trial,
-    blank_net,
+    TrainedNet,
+    TrainingSpec,
     data_for_steps,
-    explained,
-    identity_of,
-    start_fold,
+    explain_shape_errors,
+    run_untrained,
+    train_net,
     train_once,
-    try_out,
+    training_identity,
+    training_spec,
+    training_task,
 )
 
 __all__ = [
     "BaseNetEstimator",
-    "Dense",
-    "Fold",
+    "NestableEstimator",
     "NetClassifierMixin",
-    "NetMaker",
     "NetRegressorMixin",
     "OptionalSampleWeight",
-    "Trial",
-    "as_columns",
-    "blank_net",
+    "TrainedNet",
+    "TrainingSpec",
+    "cast_as_in_fit",
     "check_X",
-    "check_same_kind",
-    "checked_weight",
+    "check_weight",
     "class_targets",
     "classes_of_outputs",
     "data_for_steps",
-    "definition_of",
-    "explained",
-    "identity_of",
-    "kinds_of",
-    "n_outputs_of",
-    "of_known_classes",
-    "shapes_of_rows",
-    "start_fold",
-    "task_of",
+    "explain_shape_errors",
+    "flatten_rows",
+    "given_net",
+    "input_dtypes",
+    "n_classes_of",
+    "restrict_to_classes",
+    "row_shapes",
+    "run_untrained",
+    "train_net",
     "train_once",
-    "try_out",
+    "training_identity",
+    "training_spec",
+    "training_task",
     "value_targets",
 ]

@@ -1,4 +1,4 @@
-"""What a classifier makes of a net's outputs, and of labels."""
+"""Classes: labels to targets of a net, and outputs of a net to labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from ..._nets import (
     predict_raw,
 )
 from ...base._report import first_row
-from .rows import check_X_y
+from .rows import check_prediction_inputs, check_X_y
 
 
 class NetClassifierMixin(ClassifierMixin):
-    """The part of an estimator that is about classes; `classes_` is set by `_check_targets`."""
+    """Mixin of the classifiers; `_check_targets` sets `classes_`."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_classes")
-    _checked: Any
     _dtype: Any
     _predictor: Predictor
     net_: NeuralNet
@@ -43,10 +42,10 @@ class NetClassifierMixin(ClassifierMixin):
         y : ndarray of shape (n_samples,)
             Labels out of `classes_`.
         """
-        X, predictor, classes = self._checked(X), self._predictor, self.classes_
+        X, predictor, classes = check_prediction_inputs(self, X), self._predictor, self.classes_
         if predictor.has_own_predict:
             return classes[np.asarray(self.net_.predict(X)).astype(int)]
-        probabilities = of_known_classes(predictor.probabilities(X), len(classes))
+        probabilities = restrict_to_classes(predictor.probabilities(X), len(classes))
         if predictor.is_binary and len(classes) == 2:
             return classes[(probabilities[:, 1] > predictor.threshold).astype(int)]
         return classes[probabilities.argmax(axis=1)]
@@ -64,8 +63,8 @@ class NetClassifierMixin(ClassifierMixin):
         probabilities : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        X = self._checked(X)
-        return of_known_classes(self._predictor.probabilities(X), len(self.classes_))
+        X = check_prediction_inputs(self, X)
+        return restrict_to_classes(self._predictor.probabilities(X), len(self.classes_))
 
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
         X, y = check_X_y(self, X, y, self._dtype, multi_output=False)
@@ -76,12 +75,14 @@ class NetClassifierMixin(ClassifierMixin):
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         return np.unique(y)
 
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
+    def _targets_for_net(
+        self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
+    ) -> np.ndarray:
         return class_targets(y, net, output, len(self.classes_))
 
 
-def of_known_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the probabilities of the classes, without outputs that no training label had."""
+def restrict_to_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the probabilities of the first classes, without outputs beyond them."""
     if probabilities.shape[1] == n_classes:
         return probabilities
     known = probabilities[:, :n_classes]
@@ -91,7 +92,7 @@ def of_known_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
 def class_targets(
     y: np.ndarray, net: NeuralNet, output: np.ndarray | None, n_classes: int
 ) -> np.ndarray:
-    """Check a net's output for one row (None: unknown) and return class numbers in its shape."""
+    """Check a net's output for one row (None: unknown); return class numbers in its shape."""
     if is_binary(net):
         if n_classes > 2:
             raise ValueError(
@@ -133,6 +134,6 @@ def classes_of_outputs(n_outputs: int, y: np.ndarray) -> np.ndarray:
     )
 
 
-def n_outputs_of(net: NeuralNet, X: Any) -> int:
-    """Return for how many classes a trained net has an output."""
+def n_classes_of(net: NeuralNet, X: Any) -> int:
+    """Return how many classes the outputs of a trained net distinguish."""
     return 2 if is_binary(net) else int(predict_raw(net, first_row(X)).shape[-1])

@@ -1,18 +1,15 @@
-"""What all estimators around a net share: parameters, predictions' inputs, reports, pickles."""
+"""Base of all estimators: parameters, inputs of predictions, reports, pickles."""
 
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from ..._caching.store import Store
@@ -20,13 +17,12 @@ from ..._file import measure
 from ..._nets import FrozenNet, Predictor, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare, first_row
-from ...base._training import epoch_tick
-from .rows import check_same_kind, check_X, kinds_of, ready, size_of_rows
-from .training import Dense
+from .rows import check_prediction_inputs, input_dtypes, n_features_of
+from .training import TrainedNet
 
 
 class _Unmeasured(NamedTuple):
-    """What the first look at a report needs besides the net."""
+    """The dense net and its facts, from which `report_` is computed when it is first read."""
 
     dense_net: NeuralNet
     dense_facts: DenseFacts
@@ -40,7 +36,7 @@ class BaseNetEstimator(
     BaseEstimator,
     metaclass=ABCMeta,
 ):
-    """Base of the estimators; a family says how the net comes about, a mixin what targets are."""
+    """Base of the estimators; subclasses add how the net is made, mixins the kind of targets."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "memory": "no_validation",  # Store.from_memory checks it
@@ -48,9 +44,9 @@ class BaseNetEstimator(
         "dtype": [StrOptions({"float32"}), None],
         "random_state": ["random_state"],
     }
-    # What `shape_params` may refer to.
+    # The values that `shape_params` may have.
     _sizes: ClassVar[tuple[str, ...]]
-    # The parameter that holds the net, or what makes it, and others that may hold nets.
+    # The parameter that holds the net, or an estimator of it, and others that may hold nets.
     _net_param: ClassVar[str]
     _other_nets: ClassVar[tuple[str, ...]] = ()
 
@@ -61,15 +57,17 @@ class BaseNetEstimator(
 
     @abstractmethod
     def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        """Return X and y as nets take them, and how many outputs that makes."""
+        """Return X and y as nets take them, and the number of outputs for them."""
 
     @abstractmethod
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
-        """Check the net's output for one row (None: unknown) and return y in its shape."""
+    def _targets_for_net(
+        self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
+    ) -> np.ndarray:
+        """Check the net's output for one row (None: unknown); return y in its shape."""
 
     @property
     def _dtype(self) -> str | None:
-        """What inputs are cast to."""
+        """The dtype that inputs are cast to."""
         return self.dtype
 
     def _check_shape_params(self) -> None:
@@ -81,18 +79,21 @@ class BaseNetEstimator(
                     "instead."
                 )
 
-    def _sizes_of(self, X: Any, n_outputs: int) -> dict[str, int]:
-        return {
-            param: size_of_rows(X, param) if size == "n_features" else n_outputs
+    def _sized_clone(self, net: NeuralNet, X: Any, n_outputs: int) -> NeuralNet:
+        """Return an unfitted clone of the net with the sizes of the data, see `shape_params`."""
+        sizes = {
+            param: n_features_of(X, param) if size == "n_features" else n_outputs
             for param, size in (self.shape_params or {}).items()
         }
+        net = clone(net)
+        return net.set_params(**sizes) if sizes else net
 
-    def _finish(self, X: Any, dense: Dense, net: NeuralNet, **facts: Any) -> None:
-        """Keep what predicts, and report what it costs."""
+    def _finish_fit(self, X: Any, dense: TrainedNet, net: NeuralNet, **facts: Any) -> None:
+        """Set the fitted attributes of a net that is ready to predict."""
         self.net_ = net
         self._predictor = Predictor(net)
-        self._kinds = kinds_of(X)
-        self._n_features_out = as_columns(self._predictor.raw(first_row(X))).shape[1]
+        self._kinds = input_dtypes(X)
+        self._n_features_out = flatten_rows(self._predictor.raw(first_row(X))).shape[1]
         self._report = Bunch(history=history_rows(net), **facts)
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
@@ -115,22 +116,14 @@ class BaseNetEstimator(
             What the module puts out, without any nonlinearity of the net; outputs
             with more axes are flattened.
         """
-        X = self._checked(X)
-        return as_columns(self._predictor.raw(X)).astype(np.float32, copy=False)
-
-    def _checked(self, X: Any) -> Any:
-        if "_predictor" not in self.__dict__:
-            check_is_fitted(self, "net_")
-        array = ready(self, X)
-        if array is not None:
-            return array
-        return check_same_kind(check_X(self, X, self._dtype, reset=False), self._kinds)
+        X = check_prediction_inputs(self, X)
+        return flatten_rows(self._predictor.raw(X)).astype(np.float32, copy=False)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         for name in ("net_", self._net_param, *self._other_nets):
             if name in state:
-                state[name] = _pack(state[name])
+                state[name] = _freeze_nets(state[name])
         state.pop("_predictor", None)
         return state
 
@@ -138,7 +131,7 @@ class BaseNetEstimator(
         state = dict(state)
         for name in ("net_", self._net_param, *self._other_nets):
             if name in state:
-                state[name] = _unpack(state[name])
+                state[name] = _thaw_nets(state[name])
         if "net_" in state:
             state["_predictor"] = Predictor(state["net_"])
         super().__setstate__(state)
@@ -150,15 +143,15 @@ class BaseNetEstimator(
         return tags
 
 
-class NetMaker(BaseNetEstimator):
-    """An estimator whose net another estimator may go on from, as if it had trained it itself."""
+class NestableEstimator(BaseNetEstimator):
+    """An estimator that a compressing one may take as its `estimator`, to compress its net."""
 
     @abstractmethod
-    def _check_all(self) -> None:
+    def _check_params(self) -> None:
         """Raise on bad parameters, before any work."""
 
     @abstractmethod
-    def _make_net(
+    def _fit_net(
         self,
         X: Any,
         y: np.ndarray,
@@ -168,24 +161,24 @@ class NetMaker(BaseNetEstimator):
         store: Store,
         context: Any,
         check: Any = None,
-    ) -> tuple[Dense, dict[str, Any]]:
+    ) -> tuple[TrainedNet, dict[str, Any]]:
         """Return the trained net, and facts for the report.
 
-        X and y are checked and of this estimator's kind, `check` is called with the
-        untrained net (or None) before anything is trained.
+        X and y are as `_check_targets` returns them; `check` is called with the
+        untrained net (or None) before any training.
         """
 
 
-def definition_of(estimator: Any) -> Any:
-    """Return the skorch net that an estimator was given, through whatever it stands in."""
+def given_net(estimator: Any) -> Any:
+    """Return the skorch net in the parameter of an estimator, however deep."""
     if isinstance(estimator, FrozenEstimator):
-        return definition_of(estimator.estimator)
+        return given_net(estimator.estimator)
     if isinstance(estimator, BaseNetEstimator):
-        return definition_of(getattr(estimator, estimator._net_param, None))
+        return given_net(getattr(estimator, estimator._net_param, None))
     return estimator
 
 
-def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
+def check_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
     """Return the weights of the rows as float32, or None."""
     if sample_weight is None:
         return None
@@ -193,38 +186,27 @@ def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
     return check_sample_weight(sample_weight, rows, dtype=np.float32)
 
 
-def as_columns(output: np.ndarray) -> np.ndarray:
-    """Return outputs with one axis for all that a row has."""
+def flatten_rows(output: np.ndarray) -> np.ndarray:
+    """Return outputs with all axes of a row flattened into one."""
     return output.reshape(len(output), -1)
 
 
-@contextmanager
-def task_of(
-    context: Any, name: str, estimator: Any, X: Any = None, y: Any = None, n_epochs: int = 0
-) -> Iterator[Any]:
-    """Tell scikit-learn's callbacks about a training; yields the tick for one epoch."""
-    task = context.subcontext(task_name=name, max_subtasks=n_epochs)
-    task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    yield epoch_tick(task, estimator)
-    task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
+def _freeze_nets(value: Any) -> Any:
+    """Return fitted nets, also in a FrozenEstimator or a list, in the form that pickles anywhere.
 
-
-def _pack(value: Any) -> Any:
-    """Put a fitted net, also in a FrozenEstimator or a list, into the form that pickles anywhere.
-
-    A parameter is fitted, too, when the user has trained that very net before:
-    searches send themselves to their workers with it.
+    A parameter may be a fitted net as well, if the user has trained that net before:
+    searches send it to their workers.
     """
     if isinstance(value, NeuralNet) and is_fitted(value):
         return FrozenNet(value)
     if isinstance(value, FrozenEstimator):
-        return FrozenEstimator(_pack(value.estimator))
-    return [_pack(item) for item in value] if isinstance(value, list) else value
+        return FrozenEstimator(_freeze_nets(value.estimator))
+    return [_freeze_nets(item) for item in value] if isinstance(value, list) else value
 
 
-def _unpack(value: Any) -> Any:
+def _thaw_nets(value: Any) -> Any:
     if isinstance(value, FrozenNet):
         return value.thaw()
     if isinstance(value, FrozenEstimator):
-        return FrozenEstimator(_unpack(value.estimator))
-    return [_unpack(item) for item in value] if isinstance(value, list) else value
+        return FrozenEstimator(_thaw_nets(value.estimator))
+    return [_thaw_nets(item) for item in value] if isinstance(value, list) else value

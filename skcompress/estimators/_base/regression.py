@@ -1,4 +1,4 @@
-"""What a regressor makes of a net's outputs, and of targets."""
+"""Values: targets of a net, and outputs of a net in the shape of the targets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from sklearn.base import RegressorMixin
 from skorch import NeuralNet
 
 from ..._nets import Predictor, module_name
-from .rows import check_X_y, to_float32
+from .rows import check_prediction_inputs, check_X_y, to_float32
 
 
 class NetRegressorMixin(RegressorMixin):
-    """The part of an estimator that is about values; `_check_targets` keeps their shape."""
+    """Mixin of the regressors; `_check_targets` sets `_target_shape`."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_outputs")
-    _checked: Any
     _dtype: Any
     _predictor: Predictor
     _target_shape: tuple[int, ...]
@@ -36,9 +35,8 @@ class NetRegressorMixin(RegressorMixin):
             In the shape of the targets seen in `fit`; float32 like the net, or float64
             for several targets, which scikit-learn asks for there.
         """
-        X = self._checked(X)
-        own = self._predictor.has_own_predict
-        values = np.asarray(self.net_.predict(X)) if own else self._predictor.probabilities(X)
+        X = check_prediction_inputs(self, X)
+        values = self._predictor.values(X)
         values = values.reshape(len(values), *self._target_shape)
         return values.astype(np.float64) if values.size > len(values) else values
 
@@ -48,7 +46,9 @@ class NetRegressorMixin(RegressorMixin):
         self._target_shape = targets.shape[1:]
         return X, targets, int(np.prod(self._target_shape))
 
-    def _fit_targets(self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> np.ndarray:
+    def _targets_for_net(
+        self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
+    ) -> np.ndarray:
         return value_targets(y, net, output, int(np.prod(self._target_shape)))
 
     def __sklearn_tags__(self) -> Any:
@@ -60,7 +60,7 @@ class NetRegressorMixin(RegressorMixin):
 def value_targets(
     y: np.ndarray, net: NeuralNet, output: np.ndarray | None, n_outputs: int
 ) -> np.ndarray:
-    """Check a net's output for one row (None: unknown) and return targets in its shape."""
+    """Check a net's output for one row (None: unknown); return targets in its shape."""
     if output is None:
         return y.reshape(len(y), n_outputs)
     if output.size != n_outputs:

@@ -1,4 +1,4 @@
-"""Arrays as scikit-learn checks them and as torch takes them."""
+"""Validate inputs and targets as scikit-learn does, and cast them for torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 _OPTIONS = {"allow_nd": True, "order": "C"}
 _FLOAT32 = np.dtype(np.float32)
@@ -40,13 +40,13 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
     X : ndarray or dict of ndarray
         float32 or int64, C-ordered, writable (torch warns of others).
     """
-    wanted = _wanted(dtype)
-    if not _is_dict(X):
-        return _cast(validate_data(estimator, X, dtype=wanted, reset=reset, **_OPTIONS))
+    wanted = _sklearn_dtype(dtype)
+    if not _is_dict_of_arrays(X):
+        return _cast_for_torch(validate_data(estimator, X, dtype=wanted, reset=reset, **_OPTIONS))
     if not X:
         raise ValueError("X is an empty dict, but a dict of arrays must have at least one entry.")
     arrays = {
-        name: _cast(
+        name: _cast_for_torch(
             check_array(array, dtype=wanted, ensure_2d=False, input_name=f"X[{name!r}]", **_OPTIONS)
         )
         for name, array in X.items()
@@ -58,10 +58,10 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
 @_becomes_infinite
 def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output: bool) -> Any:
     """Validate inputs and targets of `fit` together; X as in :func:`check_X`."""
-    if not _is_dict(X):
-        options = {**_OPTIONS, "dtype": _wanted(dtype), "multi_output": multi_output}
+    if not _is_dict_of_arrays(X):
+        options = {**_OPTIONS, "dtype": _sklearn_dtype(dtype), "multi_output": multi_output}
         X, y = validate_data(estimator, X, y, y_numeric=multi_output, **options)
-        return _cast(X), y
+        return _cast_for_torch(X), y
     X = check_X(estimator, X, dtype, reset=True)
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but y is None.")
@@ -70,11 +70,21 @@ def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output
     return X, y
 
 
-def ready(estimator: Any, X: Any) -> np.ndarray | None:
-    """Return what scikit-learn's validation would make of X in `predict`, if that is plain.
+def check_prediction_inputs(estimator: Any, X: Any) -> Any:
+    """Validate the inputs of a prediction and cast them as in `fit`."""
+    if "_predictor" not in estimator.__dict__:
+        check_is_fitted(estimator, "net_")
+    array = check_plain_X(estimator, X)
+    if array is not None:
+        return array
+    return cast_as_in_fit(check_X(estimator, X, estimator._dtype, reset=False), estimator._kinds)
 
-    For one row that validation costs several times what a small net does. Whatever
-    is not plainly in order is None here, goes through it and gets its errors.
+
+def check_plain_X(estimator: Any, X: Any) -> np.ndarray | None:
+    """Return X as scikit-learn's validation would in `predict`, None if that takes more.
+
+    For one row that validation costs several times as much as a small net. Each X for
+    which this returns None goes through it, and gets its errors.
     """
     if type(X) is not np.ndarray or X.dtype not in _FLOATS:
         return None
@@ -89,7 +99,7 @@ def ready(estimator: Any, X: Any) -> np.ndarray | None:
     ):
         return None
     array = X if X.dtype == _FLOAT32 else _as_float32(X)
-    # A square too large for float32 goes the long way, too, and is let pass there. The method
+    # A square too large for float32 gives None as well; the validation accepts it. The method
     # `dot` would be faster, but warns of it.
     return array if isfinite(np.vdot(array, array)) else None
 
@@ -99,18 +109,19 @@ def _as_float32(X: np.ndarray) -> np.ndarray:
     return X.astype(np.float32)
 
 
-def check_same_kind(X: Any, kinds: Mapping[str, Any]) -> Any:
-    """Cast what came to `predict` to the kinds seen in `fit`.
+def cast_as_in_fit(X: Any, dtypes: Mapping[str, Any]) -> Any:
+    """Cast the inputs of `predict` to the dtypes seen in `fit`.
 
     With ``dtype=None`` the same ids may come as integers once and as floats
     another time (pandas does that where a column holds a gap).
     """
     arrays = X if isinstance(X, Mapping) else {"": X}
-    if set(arrays) != set(kinds):
+    if set(arrays) != set(dtypes):
         raise ValueError(
-            f"X must have the inputs seen in fit, {_names(kinds)}. Got {_names(arrays)} instead."
+            f"X must have the inputs seen in fit, {_input_names(dtypes)}. Got "
+            f"{_input_names(arrays)} instead."
         )
-    cast = {name: _to_kind(name, array, kinds[name]) for name, array in arrays.items()}
+    cast = {name: _cast_exactly(name, array, dtypes[name]) for name, array in arrays.items()}
     return cast if isinstance(X, Mapping) else cast[""]
 
 
@@ -126,42 +137,42 @@ def to_float32(y: np.ndarray) -> np.ndarray:
     return targets
 
 
-def kinds_of(X: Any) -> dict[str, Any]:
+def input_dtypes(X: Any) -> dict[str, Any]:
     """Return the dtype of every input, by name; a plain array has the name ""."""
     arrays = X if isinstance(X, Mapping) else {"": X}
     return {name: array.dtype for name, array in arrays.items()}
 
 
-def shapes_of_rows(X: Any) -> Any:
-    """Return the shape that a row has; of a dict, that of each input by name."""
+def row_shapes(X: Any) -> Any:
+    """Return the shape of a row; of a dict, that of each input by name."""
     if isinstance(X, Mapping):
         return {name: X[name].shape[1:] for name in sorted(X)}
     return X.shape[1:]
 
 
-def size_of_rows(X: Any, param: str) -> int:
-    """Return what ``"n_features"`` means for `shape_params`: the length of the second axis."""
+def n_features_of(X: Any, param: str) -> int:
+    """Return the size ``"n_features"`` of `shape_params`: the length of the second axis."""
     if isinstance(X, Mapping):
         raise ValueError(
             f"shape_params={{{param!r}: 'n_features'}} needs X to be one array. Got a dict with "
-            f"{_names(X)}; set {param} on the net instead."
+            f"{_input_names(X)}; set {param} on the net instead."
         )
     return int(X.shape[1])
 
 
-def _is_dict(X: Any) -> bool:
+def _is_dict_of_arrays(X: Any) -> bool:
     # scipy's dictionary-of-keys matrix is a mapping, too.
     return isinstance(X, Mapping) and not issparse(X)
 
 
-def _wanted(dtype: str | None) -> Any:
+def _sklearn_dtype(dtype: str | None) -> Any:
     return np.float32 if dtype == "float32" else "numeric"
 
 
-def _cast(array: np.ndarray) -> np.ndarray:
+def _cast_for_torch(array: np.ndarray) -> np.ndarray:
     dtype = np.int64 if array.dtype.kind in "iu" else np.float32
     cast = array.astype(dtype, copy=False)
-    # What was not finite before has passed scikit-learn's own check, or is let pass.
+    # Values that were not finite before have passed scikit-learn's own check.
     if dtype == np.float32 and not np.isfinite(cast).all() and np.isfinite(array).all():
         raise ValueError(
             "Input X contains infinity or a value too large for dtype('float32'), which nets "
@@ -170,13 +181,13 @@ def _cast(array: np.ndarray) -> np.ndarray:
     return cast if cast.flags.writeable else cast.copy()
 
 
-def _to_kind(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _cast_exactly(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     cast = array.astype(dtype, copy=False)
     if dtype.kind == "i" and not np.array_equal(cast, array):
-        what = f"X[{name!r}]" if name else "X"
-        raise ValueError(f"{what} held whole numbers in fit, but now it has a fractional part.")
+        shown = f"X[{name!r}]" if name else "X"
+        raise ValueError(f"{shown} held whole numbers in fit, but now it has a fractional part.")
     return cast
 
 
-def _names(arrays: Mapping[str, Any]) -> str:
+def _input_names(arrays: Mapping[str, Any]) -> str:
     return "one array" if set(arrays) == {""} else ", ".join(repr(name) for name in arrays)

@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any
 
 from ..._nets import takes_sample_weight
-from .net_estimator import definition_of
+from .net_estimator import given_net
 
 
 class OptionalSampleWeight:
@@ -34,12 +34,12 @@ class OptionalSampleWeight:
         if instance is None:
             return self.method
         bound = MethodType(self.method, instance)
-        if takes_sample_weight(definition_of(instance)):
+        if takes_sample_weight(given_net(instance)):
             return bound
-        return _without_weight(bound)
+        return _hide_sample_weight(bound)
 
 
-def _without_weight(bound: MethodType) -> Callable[..., Any]:
+def _hide_sample_weight(bound: MethodType) -> Callable[..., Any]:
     signature = inspect.signature(bound)
     shown = [p for p in signature.parameters.values() if p.name != "sample_weight"]
 

@@ -1,8 +1,8 @@
-"""The net of a fold: made from the definition, tried out, trained once per key."""
+"""The training of an estimator's net: seed and key, a run of the untrained net, once per key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +15,8 @@ from skorch import NeuralNet
 from ..._caching.fingerprint import fingerprint, library_versions, seed_from
 from ..._caching.store import Store
 from ..._nets import (
-    Lesson,
     Progress,
+    SoftTargets,
     check_net,
     fetch_trained,
     initialize,
@@ -29,26 +29,30 @@ from ..._nets import (
 )
 from ...base import TrainingData
 from ...base._report import first_row
+from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.
 _TRAINING_RULES = 1
 
 
 @dataclass(frozen=True)
-class Dense:
-    """A fold's net before compression, with the rows and seeds for what follows."""
+class TrainedNet:
+    """A trained net, and the rows and seeds for the steps that follow.
+
+    `trained_now` is False if the net was in the store, or was trained outside.
+    """
 
     net: NeuralNet
     data: TrainingData
-    trained: bool
+    trained_now: bool
 
 
 @dataclass(frozen=True)
-class Fold:
-    """What a training starts from: the rows, and the seeds.
+class TrainingSpec:
+    """The unfitted net of a training, its rows, seeds and store.
 
-    `identity` names net and rows, without the seed; None where nothing is kept or
-    where they cannot be named.
+    `identity` is the digest of net and rows, without the seed; None if nothing is
+    kept or if they have no digest.
     """
 
     net: NeuralNet
@@ -64,40 +68,24 @@ class Fold:
         """Seed of `train_split`, the same in every stage."""
         return seed_from(self.seed, "split")
 
-    def with_rows(self, X: Any, y: Any, sample_weight: Any) -> Fold:
+    def key(self, soft_targets: SoftTargets | None = None) -> str | None:
+        """Return the key of the training in the store; None: it is not kept."""
+        key = None if self.identity is None else key_of(self.identity, self.seed)
+        if key is None or soft_targets is None:
+            return key
+        return fingerprint(key, soft_targets.digest())
+
+    def with_rows(self, X: Any, y: Any, sample_weight: Any) -> TrainingSpec:
         """Return the same net and seed with other rows."""
-        identity = identity_of(self.store, net_identity, self.net, X, y, sample_weight)
+        identity = training_identity(self.store, net_identity, self.net, X, y, sample_weight)
         return replace(self, X=X, y=y, sample_weight=sample_weight, identity=identity)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a net must pass before it is trained; one that was kept has passed it.
-
-    Parameters
-    ----------
-    shape : callable
-        Called with the net and its output for one row (None: unknown); returns the
-        targets in the shape that the net takes.
-    check : callable
-        Called with the net, or None where it cannot run untrained.
-    """
-
-    shape: Callable[[NeuralNet, np.ndarray | None], Any]
-    check: Callable[[NeuralNet | None], None]
-
-
-def blank_net(estimator: NeuralNet, sizes: Mapping[str, int]) -> NeuralNet:
-    """Return an unfitted clone with the sizes that the data asks for."""
-    net = clone(estimator)
-    return net.set_params(**sizes) if sizes else net
-
-
-def try_out(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None]:
-    """Return an untrained net and its output for one row, or None where it has none yet.
+def run_untrained(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None]:
+    """Return an untrained net and its output for one row, or None twice if it cannot run.
 
     A net whose size is set by a callback at the start of the training cannot run
-    before it; then there is nothing to check.
+    before it; then nothing is checked.
     """
     net = clone(net)
     try:
@@ -108,7 +96,7 @@ def try_out(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray | None
         return None, None
 
 
-def start_fold(
+def training_spec(
     net: NeuralNet,
     X: Any,
     y: Any,
@@ -117,107 +105,104 @@ def start_fold(
     store: Store,
     random_state: Any,
     digest: Any = net_identity,
-) -> Fold:
-    """Name what a training starts from and draw its seed.
+) -> TrainingSpec:
+    """Return the specification of a training: digest what it starts from and draw its seed.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        The unfitted definition; it is not changed.
+        The unfitted net; it is not changed.
     X, y, sample_weight : data
-        The fold's training rows; targets in the net's shape, unless a `Trial` finds it.
+        The training rows; targets as given or in the net's shape.
     store : Store
         Where trainings are kept.
     random_state : int, RandomState instance or None
         With a store, None is a seed derived from everything else.
     digest : callable
-        Names the net.
+        Returns the digest of the net.
     """
-    identity = identity_of(store, digest, net, X, y, sample_weight)
-    seed = _seed(random_state, identity)
-    return Fold(net, X, y, sample_weight, store, identity, seed)
+    identity = training_identity(store, digest, net, X, y, sample_weight)
+    seed = _draw_seed(random_state, identity)
+    return TrainingSpec(net, X, y, sample_weight, store, identity, seed)
 
 
-def train_once(
-    fold: Fold,
+def train_net(
+    spec: TrainingSpec,
     *,
-    trial: Trial | None = None,
+    stage: str,
     progress: Progress | None = None,
-    lesson: Lesson | None = None,
-    stage: str = "dense",
-) -> Dense:
-    """Train the fold's net, or take it from the store.
+    soft_targets: SoftTargets | None = None,
+) -> NeuralNet:
+    """Return a trained clone of the net; the targets of `spec` are in the net's shape.
 
     Parameters
     ----------
-    fold : Fold
+    spec : TrainingSpec
         Net, rows and seeds.
-    trial : Trial or None
-        None: the net has been tried out, and the targets of `fold` have its shape.
+    stage : str
+        Name of the training in the history.
     progress : callable or None
         Called after each epoch.
-    lesson : Lesson or None
-        What a teacher has said about the rows. None: ordinary training.
-    stage : str
-        Name of the training in the history and of its entry in the store.
+    soft_targets : SoftTargets or None
+        Targets of a teacher for the rows. None: ordinary training.
     """
-    net, seed = fold.net, fold.seed
-    key = key_of(fold.identity, seed) if fold.identity is not None else None
-    if key is not None and lesson is not None:
-        key = fingerprint(key, lesson.digest())
+    return train(
+        clone(spec.net),
+        spec.X,
+        spec.y,
+        seed=spec.seed,
+        split_seed=spec.split_seed,
+        sample_weight=spec.sample_weight,
+        progress=progress,
+        soft_targets=soft_targets,
+        stage=stage,
+    )
+
+
+def train_once(
+    spec: TrainingSpec, key: str | None, stage: str, train_now: Callable[[], NeuralNet]
+) -> tuple[NeuralNet, bool]:
+    """Return the trained net, from the store or else of `train_now`, and whether it is new.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        Net, rows, seeds and store.
+    key : str or None
+        Of `spec`. None: the net is trained and not kept.
+    stage : str
+        Name of its entry in the store.
+    train_now : callable
+        Returns the trained net.
+    """
 
     def blank() -> NeuralNet:
-        fresh = clone(net)
-        with seeded(seed, net.device):
+        fresh = clone(spec.net)
+        with seeded(spec.seed, fresh.device):
             return initialize(fresh)
 
-    def trainer() -> NeuralNet:
-        y, could_not_run = fold.y, False
-        if trial is not None:
-            untrained, output = try_out(net, fold.X)
-            y, could_not_run = trial.shape(untrained or net, output), output is None
-            trial.check(untrained)
-        with explained(could_not_run, fold.X):
-            return train(
-                clone(net),
-                fold.X,
-                y,
-                seed=seed,
-                split_seed=fold.split_seed,
-                sample_weight=fold.sample_weight,
-                progress=progress,
-                lesson=lesson,
-                stage=stage,
-            )
-
-    dense, trained = fetch_trained(
-        fold.store,
+    net, trained_now = fetch_trained(
+        spec.store,
         key,
         stage,
         blank=blank,
-        train=trainer,
-        probe=first_row(fold.X),
-        describe=f"{type(net).__name__} on {len(fold.y)} rows",
+        train=train_now,
+        probe=first_row(spec.X),
+        describe=f"{type(spec.net).__name__} on {len(spec.y)} rows",
     )
-    check_net(dense, "The training")
-    if trial is not None:
-        # What the steps train on: the same whether the net was trained now or read.
-        fold = replace(fold, y=trial.shape(dense, predict_raw(dense, first_row(fold.X))))
-        if not trained:
-            trial.check(dense)
-    return Dense(dense, data_for_steps(fold, dense, key), trained)
+    return check_net(net, "The training"), trained_now
 
 
-def data_for_steps(fold: Fold, dense: NeuralNet, key: str | None) -> TrainingData:
-    """Return the fold's rows as the compression steps take them."""
-    data = TrainingData(fold.X, fold.y, fold.sample_weight, dense_net=dense)
-    # What cannot be named itself gives no name to what is made of it.
-    store = fold.store if key is not None else Store(None)
-    return data._with_fold(store=store, data_key=key, seed=fold.seed, split_seed=fold.split_seed)
+def data_for_steps(spec: TrainingSpec, net: NeuralNet, key: str | None) -> TrainingData:
+    """Return the training rows as the compression steps take them."""
+    data = TrainingData(spec.X, spec.y, spec.sample_weight, dense_net=net)
+    # A net without a key gives no key to the trainings that start from it.
+    store = spec.store if key is not None else Store(None)
+    return data._with_fold(store=store, data_key=key, seed=spec.seed, split_seed=spec.split_seed)
 
 
-def identity_of(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> str | None:
-    """Return the name of a net and its rows, None where nothing is kept."""
+def training_identity(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> str | None:
+    """Return the digest of a net and its rows, None if nothing is kept."""
     if store.location is None:
         return None
     rules = (library_versions(), training_threads(), _TRAINING_RULES)
@@ -225,8 +210,19 @@ def identity_of(store: Store, digest: Any, net: NeuralNet, *rows: Any) -> str | 
 
 
 @contextmanager
-def explained(could_not_run: bool, X: Any) -> Iterator[None]:
-    """Add to torch's error what the net was given, if it could not process a single row."""
+def training_task(
+    context: Any, name: str, estimator: Any, X: Any = None, y: Any = None, n_epochs: int = 0
+) -> Iterator[Any]:
+    """Report a training to scikit-learn's callbacks; yield the callable for each epoch."""
+    task = context.subcontext(task_name=name, max_subtasks=n_epochs)
+    task.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    yield epoch_tick(task, estimator)
+    task.call_on_fit_task_end(estimator=estimator, X=X, y=y)
+
+
+@contextmanager
+def explain_shape_errors(could_not_run: bool, X: Any) -> Iterator[None]:
+    """Add the shapes of the inputs to torch's error, if the net could not process a single row."""
     try:
         yield
     except RuntimeError as error:
@@ -242,7 +238,7 @@ def explained(could_not_run: bool, X: Any) -> Iterator[None]:
         raise
 
 
-def _seed(random_state: Any, identity: str | None) -> int:
+def _draw_seed(random_state: Any, identity: str | None) -> int:
     if random_state is None and identity is not None:
         return seed_from(identity)
     return int(check_random_state(random_state).randint(2**31 - 1))

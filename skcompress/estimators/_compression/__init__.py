@@ -1,1 +1,1 @@
-"""What the compressing estimators share: ``base`` runs the steps on the net of ``dense_net``."""
+"""The base of the compressing estimators: ``base`` runs the steps on the net of ``dense_net``."""

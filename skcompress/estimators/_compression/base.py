@@ -1,4 +1,4 @@
-"""What both estimators do: check, train the dense net, compress it, predict with the result."""
+"""Base of the compressing estimators: check, train the dense net, compress it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..._nets import check_net, check_unfitted_net
 from ..._sklearn import HasMethods
 from ...base import BaseCompressor
 from ...base._order import check_order, steps_of
-from .._base import BaseNetEstimator, Dense, NetMaker, checked_weight
+from .._base import BaseNetEstimator, NestableEstimator, TrainedNet, check_weight
 from .dense_net import dense_net
 
 
 class BaseCompressed(BaseNetEstimator):
-    """Base of the estimators; a subclass says what targets are and reads outputs."""
+    """Base of the compressing estimators; mixins add the kind of targets."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [HasMethods(["fit"])],
@@ -55,20 +55,21 @@ class BaseCompressed(BaseNetEstimator):
         store = Store.from_memory(self.memory)
         compressor = None if self.compressor is None else clone(self.compressor)
         X, y, n_outputs = self._check_targets(X, y)
-        weight = checked_weight(sample_weight, X)
+        weight = check_weight(sample_weight, X)
         rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
         check = partial(_check_steps, compressor)
         dense, facts = dense_net(self, rows, store=store, context=context, check=check)
         net = self._compress(compressor, dense, context)
         self.compressor_ = compressor
-        self._finish(X, dense, net, **{"dense_trained": dense.trained, **facts})
+        self._finish_fit(X, dense, net, **{"dense_trained": dense.trained_now, **facts})
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     @property
     def _dtype(self) -> str | None:
-        # A net maker inside that wants whole numbers shall get them.
-        inner = self.estimator.dtype if isinstance(self.estimator, NetMaker) else self.dtype
+        # An estimator inside that takes whole numbers shall get them.
+        nested = isinstance(self.estimator, NestableEstimator)
+        inner = self.estimator.dtype if nested else self.dtype
         return None if inner is None else self.dtype
 
     def _check_params(self) -> None:
@@ -96,10 +97,10 @@ class BaseCompressed(BaseNetEstimator):
     def _check_estimator(self, name: str) -> None:
         if isinstance(self.estimator, FrozenEstimator):
             check_net(self.estimator.estimator, name)
-        elif not isinstance(self.estimator, NetMaker):
+        elif not isinstance(self.estimator, NestableEstimator):
             check_unfitted_net(self.estimator, name)
         elif is_classifier(self.estimator) == is_classifier(self):
-            self.estimator._check_all()
+            self.estimator._check_params()
         else:
             raise TypeError(
                 f"The 'estimator' parameter of {name} is a {type(self.estimator).__name__}, which "
@@ -107,7 +108,7 @@ class BaseCompressed(BaseNetEstimator):
                 "with regressors."
             )
 
-    def _compress(self, compressor: Any, dense: Dense, context: Any) -> NeuralNet:
+    def _compress(self, compressor: Any, dense: TrainedNet, context: Any) -> NeuralNet:
         task = context.subcontext(task_name="compress")
         supports = hasattr(compressor, "set_callbacks")
         with task.propagate_callback_context(compressor) if supports else nullcontext():
@@ -121,7 +122,7 @@ class BaseCompressed(BaseNetEstimator):
 
 
 def _check_steps(compressor: Any, net: NeuralNet | None) -> None:
-    """Let every step of ours refuse its parameters before the training they would waste."""
+    """Let each step of this package refuse its parameters before any training."""
     check_order(compressor)
     for step in steps_of(compressor):
         if isinstance(step, BaseCompressor):

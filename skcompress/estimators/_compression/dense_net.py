@@ -1,9 +1,9 @@
-"""The dense net that a compressing estimator starts from: trained, frozen, or made by another."""
+"""The dense net that a compressing estimator starts from: trained, frozen, or of an estimator."""
 
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,32 +13,34 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import copy_net, max_epochs_of, net_state_digest, predict_raw
+from ..._nets import Progress, copy_net, max_epochs_of, net_state_digest, predict_raw
 from ...base._report import first_row
 from .._base import (
-    Dense,
-    NetMaker,
-    Trial,
-    blank_net,
+    NestableEstimator,
+    TrainedNet,
+    TrainingSpec,
     data_for_steps,
-    start_fold,
-    task_of,
+    explain_shape_errors,
+    run_untrained,
+    train_net,
     train_once,
+    training_spec,
+    training_task,
 )
 
-# What an estimator knows of the rows that a net maker inside it has to know, too.
-_FACTS = ("classes_", "_target_shape", "n_features_in_", "feature_names_in_")
+# Fitted attributes of an estimator that the estimator inside it needs as well.
+_ATTRIBUTES_OF_ROWS = ("classes_", "_target_shape", "n_features_in_", "feature_names_in_")
 
 
 def dense_net(
     estimator: Any, rows: Bunch, *, store: Store, context: Any, check: Any
-) -> tuple[Dense, dict[str, Any]]:
-    """Return the dense net of a fold, and facts about it for the report.
+) -> tuple[TrainedNet, dict[str, Any]]:
+    """Return the dense net of a compressing estimator, and facts about it for the report.
 
     Parameters
     ----------
     estimator : BaseCompressed
-        Whose `estimator` parameter says what the net is.
+        Its `estimator` parameter decides the net.
     rows : Bunch
         ``X``, ``y``, ``sample_weight`` as nets take them, and ``n_outputs``.
     store : Store
@@ -47,23 +49,45 @@ def dense_net(
         Of the estimator's fit.
     check : callable
         Called with the untrained net, or None, before any training; with the trained net
-        where it was kept.
+        if it was in the store.
     """
     if isinstance(estimator.estimator, FrozenEstimator):
-        return _frozen(estimator, rows, store, context, check), {}
-    if isinstance(estimator.estimator, NetMaker):
-        return _made(estimator, rows, store, context, check)
-    net = blank_net(estimator.estimator, estimator._sizes_of(rows.X, rows.n_outputs))
-    trial = Trial(partial(estimator._fit_targets, rows.y), check)
+        return _copy_of_frozen(estimator, rows, store, context, check), {}
+    if isinstance(estimator.estimator, NestableEstimator):
+        return _fit_nested(estimator, rows, store, context, check)
+    net = estimator._sized_clone(estimator.estimator, rows.X, rows.n_outputs)
     options = {"store": store, "random_state": estimator.random_state}
-    with task_of(
-        context, "train", estimator, rows.X, rows.y, n_epochs=max_epochs_of(net)
-    ) as progress:
-        fold = start_fold(net, rows.X, rows.y, rows.sample_weight, **options)
-        return train_once(fold, trial=trial, progress=progress), {}
+    task = training_task(context, "train", estimator, rows.X, rows.y, n_epochs=max_epochs_of(net))
+    with task as progress:
+        spec = training_spec(net, rows.X, rows.y, rows.sample_weight, **options)
+        return _train(estimator, spec, progress, check), {}
 
 
-def _frozen(estimator: Any, rows: Bunch, store: Store, context: Any, check: Any) -> Dense:
+def _train(estimator: Any, spec: TrainingSpec, progress: Progress, check: Any) -> TrainedNet:
+    """Return the net trained on the labels of `spec`, or read from the store."""
+    net, X, labels = spec.net, spec.X, spec.y
+
+    def train_checked() -> NeuralNet:
+        # Only here: a net in the store has passed these checks.
+        untrained, output = run_untrained(net, X)
+        y = estimator._targets_for_net(labels, untrained or net, output)
+        check(untrained)
+        with explain_shape_errors(output is None, X):
+            return train_net(replace(spec, y=y), stage="dense", progress=progress)
+
+    key = spec.key()
+    trained, trained_now = train_once(spec, key, "dense", train_checked)
+    # The targets of the steps: the same whether the net was trained now or read.
+    y = estimator._targets_for_net(labels, trained, predict_raw(trained, first_row(X)))
+    if not trained_now:
+        check(trained)
+    data = data_for_steps(replace(spec, y=y), trained, key)
+    return TrainedNet(trained, data, trained_now)
+
+
+def _copy_of_frozen(
+    estimator: Any, rows: Bunch, store: Store, context: Any, check: Any
+) -> TrainedNet:
     """Return a copy of a net that the user has trained, with the rows for the steps."""
     warnings.warn(
         "FrozenEstimator: the net was trained outside of this fit. If its training rows "
@@ -72,31 +96,31 @@ def _frozen(estimator: Any, rows: Bunch, store: Store, context: Any, check: Any)
         stacklevel=5,
     )
     frozen: NeuralNet = estimator.estimator.estimator
-    y = estimator._fit_targets(rows.y, frozen, predict_raw(frozen, first_row(rows.X)))
+    y = estimator._targets_for_net(rows.y, frozen, predict_raw(frozen, first_row(rows.X)))
     check(frozen)
-    with task_of(context, "train", estimator, rows.X, y):
+    with training_task(context, "train", estimator, rows.X, y):
         net = copy_net(frozen)
         options = {"store": store, "random_state": estimator.random_state}
-        fold = start_fold(net, rows.X, y, rows.sample_weight, digest=net_state_digest, **options)
-        return Dense(net, data_for_steps(fold, net, fold.identity), False)
+        spec = training_spec(net, rows.X, y, rows.sample_weight, digest=net_state_digest, **options)
+        return TrainedNet(net, data_for_steps(spec, net, spec.identity), False)
 
 
-def _made(
+def _fit_nested(
     estimator: Any, rows: Bunch, store: Store, context: Any, check: Any
-) -> tuple[Dense, dict[str, Any]]:
-    """Return the net that another estimator makes of the same rows.
+) -> tuple[TrainedNet, dict[str, Any]]:
+    """Return the net that the estimator inside fits to the same rows.
 
-    What is not set there (memory, seed, sizes) is taken from the compressing one.
+    Parameters that are not set there (memory, seed, sizes) are those of the outer one.
     """
-    maker = clone(estimator.estimator)
+    nested = clone(estimator.estimator)
     for name in ("random_state", "shape_params"):
-        if getattr(maker, name) is None:
-            setattr(maker, name, getattr(estimator, name))
-    for name in _FACTS:
+        if getattr(nested, name) is None:
+            setattr(nested, name, getattr(estimator, name))
+    for name in _ATTRIBUTES_OF_ROWS:
         if name in vars(estimator):
-            setattr(maker, name, getattr(estimator, name))
-    own = Store.from_memory(maker.memory)
-    return maker._make_net(
+            setattr(nested, name, getattr(estimator, name))
+    own = Store.from_memory(nested.memory)
+    return nested._fit_net(
         rows.X,
         np.asarray(rows.y),
         rows.sample_weight,

@@ -1,4 +1,4 @@
-"""New rows near the old ones, for a teacher to label: most of what a student can gain."""
+"""New rows near the given ones, for a teacher to label."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..._nets import n_rows, take_rows
 
 # Of a feature's standard deviation.
 _NOISE = 0.1
-# How probable it is that a feature comes from another row.
+# Probability that a feature comes from another row.
 _SWAP = 0.1
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Augmented rows, and which rows they were made of.
+class AugmentedRows:
+    """Augmented rows, and the numbers of the rows they were made of.
 
     `X` is ``share * source + (1 - share) * partner`` for mixup; otherwise
     `partner` is `source`.
@@ -30,7 +30,9 @@ class Copies:
     share: np.ndarray
 
 
-def make_copies(X: Any, augment: Any, n_augment: int, rng: np.random.Generator, caller: str) -> Any:
+def augment_rows(
+    X: Any, augment: Any, n_augment: int, rng: np.random.Generator, caller: str
+) -> AugmentedRows:
     """Return `n_augment` altered copies of every row, made from these rows alone.
 
     Parameters
@@ -38,7 +40,7 @@ def make_copies(X: Any, augment: Any, n_augment: int, rng: np.random.Generator, 
     X : array or dict of arrays
         The rows.
     augment : {"noise", "mixup", "swap"} or callable
-        What is done; see the estimators.
+        See the estimators.
     n_augment : int
         How many copies of each row.
     rng : numpy.random.Generator
@@ -46,21 +48,20 @@ def make_copies(X: Any, augment: Any, n_augment: int, rng: np.random.Generator, 
     caller : str
         For messages.
     """
-    n = n_rows(X)
-    source = np.tile(np.arange(n), n_augment)
+    source = np.tile(np.arange(n_rows(X)), n_augment)
     rows = take_rows(X, source)
     if augment == "mixup":
         return _mix(X, source, rng)
     if callable(augment):
-        made = _checked(_called(augment, rows, rng, caller), rows, caller)
+        made = _check_augmented(_call_augment(augment, rows, rng, caller), rows, caller)
     else:
         change = _add_noise if augment == "noise" else _swap_features
-        made = _each(rows, lambda array, own: change(array, own, rng), X)
-    return Copies(made, source, source, np.ones(len(source), np.float32))
+        made = _map_arrays(rows, lambda array, own: change(array, own, rng), X)
+    return AugmentedRows(made, source, source, np.ones(len(source), np.float32))
 
 
 def check_augmentable(X: Any, augment: Any, caller: str) -> None:
-    """Refuse what would change nothing: noise or mixtures of whole numbers."""
+    """Refuse augmentations without effect: noise or mixup of whole numbers only."""
     arrays = X.values() if isinstance(X, Mapping) else [X]
     if augment in ("noise", "mixup") and all(array.dtype.kind in "iu" for array in arrays):
         raise ValueError(
@@ -69,7 +70,7 @@ def check_augmentable(X: Any, augment: Any, caller: str) -> None:
         )
 
 
-def _each(rows: Any, change: Callable[[Any, Any], Any], X: Any) -> Any:
+def _map_arrays(rows: Any, change: Callable[[Any, Any], Any], X: Any) -> Any:
     if isinstance(rows, Mapping):
         return {name: change(array, X[name]) for name, array in rows.items()}
     return change(rows, X)
@@ -89,7 +90,7 @@ def _swap_features(rows: np.ndarray, own: np.ndarray, rng: np.random.Generator) 
     return np.where(taken, own[(donors, *features)], rows)
 
 
-def _mix(X: Any, source: np.ndarray, rng: np.random.Generator) -> Copies:
+def _mix(X: Any, source: np.ndarray, rng: np.random.Generator) -> AugmentedRows:
     partner = rng.integers(n_rows(X), size=len(source))
     # The source has the larger share, so that whole numbers can be taken from it.
     share = rng.uniform(0.5, 1.0, size=len(source)).astype(np.float32)
@@ -100,10 +101,10 @@ def _mix(X: Any, source: np.ndarray, rng: np.random.Generator) -> Copies:
         part = share.reshape(-1, *[1] * (rows.ndim - 1))
         return (part * rows + (1 - part) * own[partner]).astype(np.float32)
 
-    return Copies(_each(take_rows(X, source), mixed, X), source, partner, share)
+    return AugmentedRows(_map_arrays(take_rows(X, source), mixed, X), source, partner, share)
 
 
-def _called(augment: Callable[..., Any], rows: Any, rng: Any, caller: str) -> Any:
+def _call_augment(augment: Callable[..., Any], rows: Any, rng: Any, caller: str) -> Any:
     try:
         return augment(rows, rng)
     except Exception as error:
@@ -111,8 +112,8 @@ def _called(augment: Callable[..., Any], rows: Any, rng: Any, caller: str) -> An
         raise
 
 
-def _checked(made: Any, rows: Any, caller: str) -> Any:
-    """Return what a user's function has made, if it looks like the rows it was given."""
+def _check_augmented(made: Any, rows: Any, caller: str) -> Any:
+    """Return the rows of a user's function if they are like those it was given."""
     given, returned = ({"X": x} if not isinstance(x, Mapping) else x for x in (rows, made))
     same = set(given) == set(returned)
     arrays = {name: np.asarray(returned[name]) for name in given} if same else {}

@@ -1,9 +1,10 @@
-"""What both distilling estimators do: teach a student, and measure what that was worth."""
+"""Base of the distilling estimators: train a student with soft targets, and score it."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,43 +13,51 @@ from skorch import NeuralNet
 
 from ..._caching.fingerprint import fingerprint, seed_from
 from ..._caching.store import Store
-from ..._nets import check_teachable, check_unfitted_net, max_epochs_of, split_rows
+from ..._nets import (
+    Progress,
+    SoftTargets,
+    check_distillable,
+    check_unfitted_net,
+    max_epochs_of,
+    train_and_validation_rows,
+)
 from ..._sklearn import Interval, StrOptions
 from .._base import (
-    Dense,
-    Fold,
-    NetMaker,
-    blank_net,
-    check_same_kind,
+    NestableEstimator,
+    TrainedNet,
+    TrainingSpec,
+    cast_as_in_fit,
+    check_weight,
     check_X,
-    checked_weight,
-    explained,
-    kinds_of,
-    shapes_of_rows,
-    start_fold,
-    task_of,
+    data_for_steps,
+    explain_shape_errors,
+    input_dtypes,
+    row_shapes,
+    run_untrained,
+    train_net,
     train_once,
-    try_out,
+    training_spec,
+    training_task,
 )
 from .augmentation import check_augmentable
 from .scores import (
     Scores,
     held_out_rows,
-    score_all,
+    score_models,
     warn_of_no_scores,
     warn_of_one_hot,
     warn_of_worse_teacher,
 )
-from .soft_targets import Plan, Taught, teach, teacher_seed
-from .teacher_targets import Rows, fit_teacher
-from .teachers import check_teacher, check_weights, gives_probabilities, holds_frozen, is_net
+from .soft_targets import TeacherSettings, TeacherTargets, collect_targets, teacher_seed
+from .teacher_targets import TeacherRows, fit_teacher
+from .teachers import check_inputs, check_teacher, contains_frozen, gives_probabilities, is_net
 
 
-class BaseDistilled(NetMaker):
-    """Base of the distilling estimators; the mixins say what targets are."""
+class BaseDistilled(NestableEstimator):
+    """Base of the distilling estimators; mixins add the kind of targets."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "student": "no_validation",  # these two have messages of their own
+        "student": "no_validation",  # both have checks with messages of their own
         "teacher": "no_validation",
         "alpha": [Interval(Real, 0, 1, closed="both")],
         "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
@@ -58,7 +67,7 @@ class BaseDistilled(NetMaker):
         "control": ["boolean"],
         "held_out": [Interval(Real, 0, 1, closed="left")],
         "keep_teacher": ["boolean"],
-        **NetMaker._parameter_constraints,
+        **NestableEstimator._parameter_constraints,
     }
     _net_param = "student"
     _other_nets = ("teacher", "teacher_")
@@ -100,19 +109,19 @@ class BaseDistilled(NetMaker):
     def _fit(self, X: Any, y: Any, X_unlabeled: Any, sample_weight: Any) -> Any:
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._check_all()
+        self._check_params()
         store = Store.from_memory(self.memory)
         X, y, n_outputs = self._check_targets(X, y)
-        weight = checked_weight(sample_weight, X)
+        weight = check_weight(sample_weight, X)
         unlabeled = self._check_unlabeled(X_unlabeled, X)
-        dense, facts = self._make_net(
+        student, facts = self._fit_net(
             X, y, weight, n_outputs, store=store, context=context, unlabeled=unlabeled
         )
-        self._finish(X, dense, dense.net, **facts)
+        self._finish_fit(X, student, student.net, **facts)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
-    def _check_all(self) -> None:
+    def _check_params(self) -> None:
         self._validate_params()
         name = type(self).__name__
         check_unfitted_net(self.student, name, "student")
@@ -124,7 +133,7 @@ class BaseDistilled(NetMaker):
                 f"n_augment={self.n_augment!r}; set augment to 'noise', 'mixup', 'swap' or a "
                 "callable."
             )
-        if self.cv is not None and holds_frozen(self.teacher):
+        if self.cv is not None and contains_frozen(self.teacher):
             raise ValueError(
                 f"The 'cv' parameter of {name} fits the teacher on parts of the rows, which a "
                 f"FrozenEstimator is not. Got cv={self.cv!r}; leave it None."
@@ -135,23 +144,23 @@ class BaseDistilled(NetMaker):
             return None
         try:
             checked = check_X(self, X_unlabeled, self.dtype, reset=False)
-            checked = check_same_kind(checked, kinds_of(X))
+            checked = cast_as_in_fit(checked, input_dtypes(X))
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"X_unlabeled: {error}") from error
-        ours, theirs = shapes_of_rows(X), shapes_of_rows(checked)
-        if ours != theirs:
+        shape, given = row_shapes(X), row_shapes(checked)
+        if given != shape:
             raise ValueError(
-                f"X_unlabeled must have rows like those of X, of the shape {ours}. Got {theirs} "
+                f"X_unlabeled must have rows like those of X, of the shape {shape}. Got {given} "
                 "instead."
             )
         return checked
 
     @property
-    def _has_extra(self) -> bool:
+    def _augments(self) -> bool:
         return self.augment is not None and self.n_augment > 0
 
-    def _make_net(
+    def _fit_net(
         self,
         X: Any,
         y: np.ndarray,
@@ -162,114 +171,119 @@ class BaseDistilled(NetMaker):
         context: Any,
         check: Any = None,
         unlabeled: Any = None,
-    ) -> tuple[Dense, dict[str, Any]]:
+    ) -> tuple[TrainedNet, dict[str, Any]]:
         name = type(self).__name__
-        net = blank_net(self.student, self._sizes_of(X, n_outputs))
-        untrained, output = try_out(net, X)
-        targets = self._fit_targets(y, untrained or net, output)
-        if self.alpha > 0 or self._has_extra or unlabeled is not None:
-            check_teachable(untrained or net, name, classifies=self._classifies)
+        net = self._sized_clone(self.student, X, n_outputs)
+        untrained, output = run_untrained(net, X)
+        targets = self._targets_for_net(y, untrained or net, output)
+        if self.alpha > 0 or self._augments or unlabeled is not None:
+            check_distillable(untrained or net, name, classifies=self._classifies)
         if check is not None:
             check(untrained)
-        check_weights(self.teacher, sample_weight, X, name)
-        if self._has_extra:
+        check_inputs(self.teacher, sample_weight, X, name)
+        if self._augments:
             check_augmentable(X, self.augment, name)
         names, classes = getattr(self, "feature_names_in_", None), getattr(self, "classes_", None)
-        rows = Rows(X, y, sample_weight, names, classes)
+        rows = TeacherRows(X, y, sample_weight, names, classes)
         options = {"store": store, "random_state": self.random_state}
-        # Named by the labels as they came, so that alpha=0 is an ordinary training to the store.
-        fold = replace(start_fold(net, X, y, sample_weight, **options), y=targets)
-        plan = self._plan_of(rows, fold, unlabeled)
-        task = task_of(context, "train", self, X, targets, n_epochs=max_epochs_of(net))
-        with task as progress, explained(output is None, X):
-            return self._distil(fold, rows, plan, progress)
+        # The identity is of the labels as given, so alpha=0 has the key of an ordinary training.
+        spec = replace(training_spec(net, X, y, sample_weight, **options), y=targets)
+        settings = self._teacher_settings(rows, spec, unlabeled)
+        task = training_task(context, "train", self, X, targets, n_epochs=max_epochs_of(net))
+        with task as progress, explain_shape_errors(output is None, X):
+            return self._distil(spec, rows, settings, progress)
 
-    def _plan_of(self, rows: Rows, fold: Fold, unlabeled: Any) -> Plan:
-        seed = fold.seed
-        if self.random_state is None and fold.store.location is not None:
-            # Not from the student: one teacher serves all students of a sweep.
+    def _teacher_settings(
+        self, rows: TeacherRows, spec: TrainingSpec, unlabeled: Any
+    ) -> TeacherSettings:
+        seed = spec.seed
+        if self.random_state is None and spec.store.location is not None:
+            # Independent of the student, so that all students of a sweep share one teacher.
             seed = seed_from(fingerprint(rows.X, rows.labels, rows.sample_weight))
-        augment = self.augment if self._has_extra else None
-        return Plan(
+        augment = self.augment if self._augments else None
+        return TeacherSettings(
             teacher=self.teacher,
             cv=self.cv if self.cv is None or not _lists_splits(self.cv) else list(self.cv),
             augment=augment,
             n_augment=self.n_augment,
             unlabeled=unlabeled,
-            store=fold.store,
+            store=spec.store,
             seed=seed_from(seed, "distillation"),
             caller=type(self).__name__,
         )
 
     def _distil(
-        self, fold: Fold, rows: Rows, plan: Plan, progress: Any
-    ) -> tuple[Dense, dict[str, Any]]:
-        """Train the student, and score what was left out of the training for that."""
-        if holds_frozen(self.teacher):
+        self, spec: TrainingSpec, rows: TeacherRows, settings: TeacherSettings, progress: Any
+    ) -> tuple[TrainedNet, dict[str, Any]]:
+        """Train the student, and score it on rows that no training has seen."""
+        if contains_frozen(self.teacher):
             _warn_of_frozen()
         temperature = self._temperature()
-        train, held = split_rows(fold.net, fold.X, fold.y, fold.split_seed)
-        needed = self.alpha > 0 or plan.augment is not None or plan.unlabeled is not None
-        taught = teach(plan, rows, train) if needed or self.control else None
-        if taught is not None and self.cv is None and self._classifies and self.alpha > 0:
-            warn_of_one_hot(taught.targets[train], rows.y[train], temperature)
-        lesson = None if taught is None else taught.lesson(self.alpha, temperature)
-        dense = train_once(fold, progress=progress, lesson=lesson, stage="student")
+        train, held_out = train_and_validation_rows(spec.net, spec.X, spec.y, spec.split_seed)
+        needed = self.alpha > 0 or settings.augment is not None or settings.unlabeled is not None
+        targets = collect_targets(settings, rows, train) if needed or self.control else None
+        if targets is not None and self.cv is None and self._classifies and self.alpha > 0:
+            warn_of_one_hot(targets.of_rows[train], rows.y[train], temperature)
+        soft_targets = None if targets is None else targets.for_student(self.alpha, temperature)
+        student = _train(spec, "student", soft_targets, progress)
         scores = Scores(0)
-        if taught is not None and len(held):
-            control = self._control(fold, taught) if self.control else None
-            scores = score_all(rows.take(held), taught.targets[held], dense.net, control)
-        elif taught is not None:
-            scores = self._score_on_part(fold, rows, plan, temperature)
+        if targets is not None and len(held_out):
+            control = self._train_control(spec, targets) if self.control else None
+            scored = targets.of_rows[held_out]
+            scores = score_models(rows.take(held_out), scored, student.net, control)
+        elif targets is not None:
+            scores = self._score_on_part(spec, rows, settings, temperature)
         warn_of_worse_teacher(scores)
         self.__dict__.pop("teacher_", None)  # of an earlier fit
         if self.keep_teacher:
-            fitted = None if taught is None else taught.fitted
-            if fitted is None:  # its targets were in the store, or come from several
-                fitted = fit_teacher(
-                    self.teacher, rows.take(train), teacher_seed(plan), plan.caller
+            teacher = None if targets is None else targets.teacher
+            if teacher is None:  # its targets were in the store, or come from several
+                teacher = fit_teacher(
+                    self.teacher, rows.take(train), teacher_seed(settings), settings.caller
                 )
-            self.teacher_ = fitted
+            self.teacher_ = teacher
         facts = {
-            "dense_trained": dense.trained,
-            "teacher_trained": taught is not None and taught.trained,
+            "dense_trained": student.trained_now,
+            "teacher_trained": targets is not None and targets.fitted_now,
             "temperature": temperature,
             **scores.facts(),
         }
-        return dense, facts
+        return student, facts
 
-    def _control(self, fold: Fold, taught: Taught) -> NeuralNet:
-        return train_once(fold, lesson=taught.control(), stage="control").net
+    def _train_control(self, spec: TrainingSpec, targets: TeacherTargets) -> NeuralNet:
+        return _train(spec, "control", targets.for_control()).net
 
-    def _score_on_part(self, fold: Fold, rows: Rows, plan: Plan, temperature: float) -> Scores:
+    def _score_on_part(
+        self, spec: TrainingSpec, rows: TeacherRows, settings: TeacherSettings, temperature: float
+    ) -> Scores:
         """Train all once more on some of the rows, and score them on the others."""
-        part, held = held_out_rows(rows, self.held_out, seed_from(plan.seed, "held out"))
-        if len(held) == 0:
+        seed = seed_from(settings.seed, "held out")
+        part, held_out = held_out_rows(rows, self.held_out, seed)
+        if len(held_out) == 0:
             return Scores(0)
         try:
-            return self._score_parts(fold, rows, plan, temperature, part, held)
+            return self._score_parts(spec, rows, settings, temperature, part, held_out)
         except (ValueError, RuntimeError) as error:
             warn_of_no_scores(error, len(part))  # the student itself is trained by now
             return Scores(0)
 
     def _score_parts(
         self,
-        fold: Fold,
-        rows: Rows,
-        plan: Plan,
+        spec: TrainingSpec,
+        rows: TeacherRows,
+        settings: TeacherSettings,
         temperature: float,
         part: np.ndarray,
-        held: np.ndarray,
+        held_out: np.ndarray,
     ) -> Scores:
-        inner_rows = rows.take(part)
-        inner = fold.with_rows(inner_rows.X, fold.y[part], inner_rows.sample_weight)
-        taught = teach(plan, rows, part)
-        own = Taught(
-            taught.targets[part], taught.extra, taught.labels, taught.control_X, taught.trained
-        )
-        student = train_once(inner, lesson=own.lesson(self.alpha, temperature), stage="student").net
-        control = self._control(inner, own) if self.control else None
-        return score_all(rows.take(held), taught.targets[held], student, control)
+        part_rows = rows.take(part)
+        part_spec = spec.with_rows(part_rows.X, spec.y[part], part_rows.sample_weight)
+        targets = collect_targets(settings, rows, part)
+        of_part = replace(targets, of_rows=targets.of_rows[part])
+        soft_targets = of_part.for_student(self.alpha, temperature)
+        student = _train(part_spec, "student", soft_targets).net
+        control = self._train_control(part_spec, of_part) if self.control else None
+        return score_models(rows.take(held_out), targets.of_rows[held_out], student, control)
 
     def _temperature(self) -> float:
         if not self._classifies:
@@ -285,6 +299,19 @@ class BaseDistilled(NetMaker):
                 stacklevel=6,
             )
         return float(self.temperature)
+
+
+def _train(
+    spec: TrainingSpec,
+    stage: str,
+    soft_targets: SoftTargets | None,
+    progress: Progress | None = None,
+) -> TrainedNet:
+    """Return the net trained with soft targets, or read from the store."""
+    key = spec.key(soft_targets)
+    train_now = partial(train_net, spec, stage=stage, progress=progress, soft_targets=soft_targets)
+    net, trained_now = train_once(spec, key, stage, train_now)
+    return TrainedNet(net, data_for_steps(spec, net, key), trained_now)
 
 
 def _lists_splits(cv: Any) -> bool:

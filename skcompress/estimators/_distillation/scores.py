@@ -1,4 +1,4 @@
-"""What distilling was worth: teacher, student and control on rows that none of them has seen."""
+"""Scores of teacher, student and control on rows that none of them was trained on."""
 
 from __future__ import annotations
 
@@ -11,57 +11,58 @@ from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
 
 from ..._nets import Predictor
-from .._base import of_known_classes
-from .teacher_targets import Rows
+from .._base import restrict_to_classes
+from .teacher_targets import TeacherRows
 
-# R^2 needs two.
-_FEWEST = 2
-_CERTAIN = 0.995
-# Of fewer rows a standard error says nothing.
-_ENOUGH = 10
+# R^2 needs two rows.
+_MIN_HELD_OUT = 2
+# Mean probability of the labels from which targets count as one-hot.
+_ONE_HOT = 0.995
+# The standard error of fewer rows is not reliable.
+_MIN_COMPARED = 10
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores on rows that were kept from all that are scored.
+    """Scores on rows that no scored model was trained on.
 
     Parameters
     ----------
     n_held_out : int
-        How many; 0 if none were kept.
+        How many; 0 if there are none.
     teacher, student, control : float or None
         Accuracy, or R^2.
-    lead, lead_error : float
-        How much better the student is than the teacher in the mean of the rows
-        (correct answers, or squared errors), and the standard error of that.
+    advantage, advantage_error : float
+        Mean difference between student and teacher over the rows (correct classes, or
+        negative squared errors), and its standard error.
     """
 
     n_held_out: int
     teacher: float | None = None
     student: float | None = None
     control: float | None = None
-    lead: float = 0.0
-    lead_error: float = 0.0
+    advantage: float = 0.0
+    advantage_error: float = 0.0
 
     def facts(self) -> dict[str, Any]:
-        """Return them as entries of a report."""
+        """Return the scores as entries of a report."""
         scores = {"teacher_score": self.teacher, "student_score": self.student}
         return {**scores, "control_score": self.control, "n_held_out": self.n_held_out}
 
 
-def held_out_rows(rows: Rows, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out_rows(rows: TeacherRows, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of the rows to train on and of those to score on.
 
-    Classes are held out in proportion, but one row of each stays with the others: a
-    class less is another task, which not every teacher can be fitted to. Rows that
-    weigh nothing would score nothing.
+    Classes are held out in proportion, but one row of each stays with the others: some
+    teachers cannot be fitted to fewer classes. Rows of weight 0 are not held out, as they
+    do not count in a score.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TeacherRows
         All rows.
     share : float in [0, 1)
-        How many of them to hold out. It may be none where there are too few.
+        How many of them to hold out. None are held out if there are too few.
     seed : int
         Of the draw.
     """
@@ -69,48 +70,51 @@ def held_out_rows(rows: Rows, share: float, seed: int) -> tuple[np.ndarray, np.n
     if rows.sample_weight is not None:
         order = order[rows.sample_weight[order] > 0]
     groups = np.zeros(len(order)) if rows.classes is None else rows.y[order]
-    # Where a row stands in its class, from 0 to 1: the last of all classes are held out.
-    place = np.zeros(len(order))
+    # Position of a row in its class, from 0 to 1: the last of each class are held out.
+    position = np.zeros(len(order))
     for group in np.unique(groups):
-        own = np.flatnonzero(groups == group)
-        place[own] = np.arange(len(own)) / len(own)
-    last = np.argsort(-place, kind="stable")[: round(share * len(rows))]
-    held = np.sort(order[last[place[last] > 0]])
-    held = held if len(held) >= _FEWEST else held[:0]
+        members = np.flatnonzero(groups == group)
+        position[members] = np.arange(len(members)) / len(members)
+    last = np.argsort(-position, kind="stable")[: round(share * len(rows))]
+    held = np.sort(order[last[position[last] > 0]])
+    held = held if len(held) >= _MIN_HELD_OUT else held[:0]
     return np.setdiff1d(np.arange(len(rows)), held), held
 
 
-def score_all(
-    rows: Rows, told: np.ndarray, student: NeuralNet, control: NeuralNet | None
+def score_models(
+    rows: TeacherRows, targets: np.ndarray, student: NeuralNet, control: NeuralNet | None
 ) -> Scores:
     """Score the teacher's targets for rows and the predictions of the nets.
 
     Parameters
     ----------
-    rows : Rows
-        That neither has seen.
-    told : array of shape (n, n_outputs)
+    rows : TeacherRows
+        On which none of them was trained.
+    targets : array of shape (n, n_outputs)
         The teacher's targets.
     student, control : skorch.NeuralNet
         Fitted; the control may be None.
     """
     if rows.sample_weight is not None and not rows.sample_weight.any():
         return Scores(0)
-    score, gain = (_r2, _closeness) if rows.classes is None else (_accuracy, _hits)
+    if rows.classes is None:
+        score, of_rows = _r2, _negative_squared_errors
+    else:
+        score, of_rows = _accuracy, _is_correct
     outputs = _outputs(student, rows)
-    difference = gain(rows, outputs) - gain(rows, told)
+    difference = of_rows(rows, outputs) - of_rows(rows, targets)
     return Scores(
         n_held_out=len(rows),
-        teacher=score(rows, told),
+        teacher=score(rows, targets),
         student=score(rows, outputs),
         control=None if control is None else score(rows, _outputs(control, rows)),
-        lead=float(difference.mean()),
-        lead_error=float(difference.std() / np.sqrt(len(rows))),
+        advantage=float(difference.mean()),
+        advantage_error=float(difference.std() / np.sqrt(len(rows))),
     )
 
 
 def warn_of_no_scores(error: Exception, n_rows: int) -> None:
-    """Warn that the scores could not be had, which is no reason to lose the trained student."""
+    """Warn that there are no scores; the student is trained, so `fit` does not fail."""
     warnings.warn(
         f"The report has no scores: teacher and student cannot be fitted to {n_rows} of the rows "
         f"alone ({type(error).__name__}: {error!s:.200}). held_out=0 leaves the scores out.",
@@ -120,8 +124,8 @@ def warn_of_no_scores(error: Exception, n_rows: int) -> None:
 
 
 def warn_of_worse_teacher(scores: Scores) -> None:
-    """Warn where the student is better than its teacher by more than two standard errors."""
-    if scores.n_held_out >= _ENOUGH and scores.lead > 2 * scores.lead_error:
+    """Warn if the student is better than its teacher by more than two standard errors."""
+    if scores.n_held_out >= _MIN_COMPARED and scores.advantage > 2 * scores.advantage_error:
         warnings.warn(
             f"The teacher is worse than its student: {scores.teacher:.3f} against "
             f"{scores.student:.3f} on {scores.n_held_out} rows that neither has seen. There is "
@@ -132,14 +136,14 @@ def warn_of_worse_teacher(scores: Scores) -> None:
 
 
 def warn_of_one_hot(targets: np.ndarray, y: np.ndarray, temperature: float) -> None:
-    """Warn where the teacher's targets of its own training rows say no more than the labels."""
-    if targets.shape[1] == 1:  # one class: there is nothing to say
+    """Warn if the teacher's targets for its own training rows are nearly the labels."""
+    if targets.shape[1] == 1:  # one class
         return
     powers = (targets / targets.max(axis=1, keepdims=True)) ** (1 / temperature)
-    certain = float((powers[np.arange(len(y)), y] / powers.sum(axis=1)).mean())
-    if certain > _CERTAIN:
+    of_labels = float((powers[np.arange(len(y)), y] / powers.sum(axis=1)).mean())
+    if of_labels > _ONE_HOT:
         warnings.warn(
-            f"The teacher gives its training rows' own labels a probability of {certain:.4f} in "
+            f"The teacher gives its training rows' own labels a probability of {of_labels:.4f} in "
             "the mean, so its targets say no more than the labels. Let cv=5 give targets for rows "
             "that a teacher has not seen, add rows with augment or X_unlabeled, or limit its size.",
             UserWarning,
@@ -147,28 +151,28 @@ def warn_of_one_hot(targets: np.ndarray, y: np.ndarray, temperature: float) -> N
         )
 
 
-def _outputs(net: NeuralNet, rows: Rows) -> np.ndarray:
+def _outputs(net: NeuralNet, rows: TeacherRows) -> np.ndarray:
     outputs = Predictor(net).probabilities(rows.X)
     if rows.classes is None:
         return outputs.reshape(len(rows), -1)
-    return of_known_classes(outputs, len(rows.classes))
+    return restrict_to_classes(outputs, len(rows.classes))
 
 
-def _accuracy(rows: Rows, outputs: np.ndarray) -> float:
+def _accuracy(rows: TeacherRows, outputs: np.ndarray) -> float:
     weight = rows.sample_weight
     return float(accuracy_score(rows.y, outputs.argmax(axis=1), sample_weight=weight))
 
 
-def _r2(rows: Rows, outputs: np.ndarray) -> float:
+def _r2(rows: TeacherRows, outputs: np.ndarray) -> float:
     y = rows.y.reshape(len(rows), -1)
     if len(rows) < 2:
         return float("nan")
     return float(r2_score(y, outputs, sample_weight=rows.sample_weight))
 
 
-def _hits(rows: Rows, outputs: np.ndarray) -> np.ndarray:
+def _is_correct(rows: TeacherRows, outputs: np.ndarray) -> np.ndarray:
     return (outputs.argmax(axis=1) == rows.y).astype(float)
 
 
-def _closeness(rows: Rows, outputs: np.ndarray) -> np.ndarray:
+def _negative_squared_errors(rows: TeacherRows, outputs: np.ndarray) -> np.ndarray:
     return -((outputs - rows.y.reshape(len(rows), -1)) ** 2).mean(axis=1)

@@ -1,4 +1,4 @@
-"""From a teacher's parameter to the targets of every row: fitted once per key, then only read."""
+"""Targets of a teacher for all rows; a teacher is fitted once per key."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from sklearn.model_selection import check_cv
 
 from ..._caching.fingerprint import fingerprint, library_versions, seed_from
 from ..._caching.store import Record, Store
-from ..._nets import ExtraRows, Lesson, key_of, n_rows, stack_rows, take_rows, training_threads
-from .augmentation import Copies, make_copies
-from .teacher_targets import Rows, ask_teacher, fit_teacher
+from ..._nets import ExtraRows, SoftTargets, key_of, n_rows, stack_rows, take_rows, training_threads
+from .augmentation import AugmentedRows, augment_rows
+from .teacher_targets import TeacherRows, fit_teacher, teacher_targets
 from .teachers import is_frozen
 
 # Raise it when the same teacher, rows and seed would give other targets or other new rows.
 _RULES = 1
 
+# Augmented rows, the teacher's targets for them, and the numbers of the rows they were made of.
+_Augmented = tuple[AugmentedRows, np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What the parameters of a distilling estimator say about its teacher.
+class TeacherSettings:
+    """The parameters of a distilling estimator that its teacher's targets depend on.
 
     Parameters
     ----------
@@ -49,209 +52,222 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What came of a teacher.
+class TeacherTargets:
+    """The targets of a teacher for the rows of a training, with and without labels.
 
     Parameters
     ----------
-    targets : array of shape (n, n_outputs)
-        For all rows of the fold.
+    of_rows : array of shape (n, n_outputs)
+        Targets of all rows of the training.
     extra : ExtraRows or None
         New rows and those without labels, with the teacher's targets.
-    labels : array of shape (n_extra, n_outputs) or None
-        The same rows' targets in a control without a teacher: those of the rows they
-        are made of.
     control_X : array or dict of arrays
-        The control's extra rows: others than the student's only in place of rows
-        without labels.
-    trained : bool
-        Whether a teacher was fitted for it now.
-    fitted : object
+        Extra rows of the control, which has no teacher: those of the student, with rows of
+        the training in place of rows without labels.
+    control_targets : array of shape (n_extra, n_outputs) or None
+        Their targets, made of labels.
+    fitted_now : bool
+        Whether a teacher was fitted for them now.
+    teacher : object
         That teacher; None if there are several or none.
     """
 
-    targets: np.ndarray
+    of_rows: np.ndarray
     extra: ExtraRows | None
-    labels: np.ndarray | None
     control_X: Any
-    trained: bool
-    fitted: Any = None
+    control_targets: np.ndarray | None
+    fitted_now: bool
+    teacher: Any = None
 
-    def lesson(self, alpha: float, temperature: float) -> Lesson | None:
-        """Return the lesson of the student. None: the teacher has no say."""
+    def for_student(self, alpha: float, temperature: float) -> SoftTargets | None:
+        """Return the soft targets of the student. None: the teacher's term has no weight."""
         if alpha == 0 and self.extra is None:
             return None
-        return Lesson(self.targets, alpha, temperature, self.extra)
+        return SoftTargets(self.of_rows, alpha, temperature, self.extra)
 
-    def control(self) -> Lesson | None:
-        """Return the lesson of the control: the same steps on labels. None: there is nothing."""
-        if self.extra is None or self.labels is None:
+    def for_control(self) -> SoftTargets | None:
+        """Return targets made of labels for the same steps. None: there are no extra rows."""
+        if self.extra is None or self.control_targets is None:
             return None
-        extra = replace(self.extra, X=self.control_X, targets=self.labels)
-        return Lesson(np.zeros_like(self.targets), 0.0, 1.0, extra)
+        extra = replace(self.extra, X=self.control_X, targets=self.control_targets)
+        return SoftTargets(np.zeros_like(self.of_rows), 0.0, 1.0, extra)
 
 
-def teach(plan: Plan, rows: Rows, train: np.ndarray) -> Taught:
+def collect_targets(
+    settings: TeacherSettings, rows: TeacherRows, train: np.ndarray
+) -> TeacherTargets:
     """Fit the teacher on the rows numbered `train` and return its targets for all.
 
     Without `cv` one teacher labels everything. With it, the teacher that labels a
-    row, and the copies made of it, is one that has not seen that row; all others
-    rows get the mean of these teachers' targets.
+    row, and the copies made of it, is one that was not fitted on that row; all
+    other rows get the mean of these teachers' targets.
     """
     rest = np.setdiff1d(np.arange(len(rows)), train)
     targets = np.zeros((len(rows), rows.n_outputs), np.float32)
-    spread: list[list[np.ndarray]] = []
-    copies: list[Copies] = []
-    told: list[np.ndarray] = []
-    own_rows: list[np.ndarray] = []
-    any_trained, fitted = False, None
-    for number, (fit_on, own) in enumerate(_parts(plan, rows, train)):
-        made = _copies_of(plan, rows, own, number)
-        wanted = [take_rows(rows.X, own), made and made.X, plan.unlabeled]
-        wanted.append(take_rows(rows.X, rest) if len(rest) else None)
-        answers, fitted = _ask_once(plan, rows.take(fit_on), wanted, number)
-        any_trained = any_trained or fitted is not None
-        targets[own] = answers[0]
-        spread.append([answer for answer in answers[2:] if answer is not None])
-        if made is not None:
-            copies.append(made)
-            told.append(answers[1])
-            own_rows.append(own)
-    means = [np.mean(answers, axis=0) for answers in zip(*spread, strict=True)]
+    shared: list[list[np.ndarray]] = []  # of each teacher, for the rows that all teachers label
+    augmented: list[_Augmented] = []
+    fitted_now, teacher = False, None
+    for number, (fit_on, part) in enumerate(_parts(settings, rows, train)):
+        copies = _augment(settings, rows, part, number)
+        inputs = [take_rows(rows.X, part), copies and copies.X, settings.unlabeled]
+        inputs.append(take_rows(rows.X, rest) if len(rest) else None)
+        outputs, teacher = _stored_targets(settings, rows.take(fit_on), inputs, number)
+        fitted_now = fitted_now or teacher is not None
+        targets[part] = outputs[0]
+        shared.append([output for output in outputs[2:] if output is not None])
+        if copies is not None:
+            augmented.append((copies, outputs[1], part))
+    means = [np.mean(outputs, axis=0) for outputs in zip(*shared, strict=True)]
     if len(rest):
         targets[rest] = means.pop()
-    extra = _extra(plan, rows, train, list(zip(copies, told, own_rows, strict=True)), means)
-    trained = any_trained and not is_frozen(plan.teacher)
-    return Taught(targets, *extra, trained, fitted if plan.cv is None else None)
+    extra = _extra_rows(settings, rows, train, augmented, means)
+    fitted_now = fitted_now and not is_frozen(settings.teacher)
+    return TeacherTargets(targets, *extra, fitted_now, teacher if settings.cv is None else None)
 
 
-def _parts(plan: Plan, rows: Rows, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _parts(
+    settings: TeacherSettings, rows: TeacherRows, train: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return pairs: rows that a teacher is fitted on, and rows that it labels."""
-    if plan.cv is None:
+    if settings.cv is None:
         return [(train, train)]
-    if isinstance(plan.cv, list):  # of row numbers in X
+    if isinstance(settings.cv, list):  # of row numbers in X
         splits = [
-            (_among(train, fit, rows, plan), _among(train, own, rows, plan)) for fit, own in plan.cv
+            (
+                _training_rows_in(train, fit, rows, settings),
+                _training_rows_in(train, part, rows, settings),
+            )
+            for fit, part in settings.cv
         ]
     else:
-        splits = [(train[fit], train[own]) for fit, own in _split(plan, rows, train)]
-    told = np.concatenate([np.arange(0), *(own for _, own in splits)])
-    leaks = any(np.intersect1d(fit, own).size for fit, own in splits)
-    if leaks or not np.array_equal(np.sort(told), train):
+        splits = [(train[fit], train[part]) for fit, part in _split(settings, rows, train)]
+    labeled = np.concatenate([np.arange(0), *(part for _, part in splits)])
+    leaks = any(np.intersect1d(fit, part).size for fit, part in splits)
+    if leaks or not np.array_equal(np.sort(labeled), train):
         raise ValueError(
-            f"The 'cv' parameter of {plan.caller} must put every row into one test part, and not "
-            f"into the training part beside it, as KFold and StratifiedKFold do. Got {plan.cv!r} "
-            "instead."
+            f"The 'cv' parameter of {settings.caller} must put every row into one test part, and "
+            "not into the training part beside it, as KFold and StratifiedKFold do. Got "
+            f"{settings.cv!r} instead."
         )
-    return [(fit, own) for fit, own in splits if len(own)]
+    return [(fit, part) for fit, part in splits if len(part)]
 
 
-def _split(plan: Plan, rows: Rows, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _split(
+    settings: TeacherSettings, rows: TeacherRows, train: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     labels = rows.labels[train]
-    cv = check_cv(plan.cv, labels, classifier=rows.classes is not None)
+    cv = check_cv(settings.cv, labels, classifier=rows.classes is not None)
     if getattr(cv, "shuffle", False) and getattr(cv, "random_state", 0) is None:
         cv = copy(cv)
-        cv.random_state = plan.seed
+        cv.random_state = settings.seed
     first = next(iter(rows.X.values())) if isinstance(rows.X, dict) else rows.X
     try:
         return list(cv.split(first[train], labels))
     except (ValueError, TypeError) as error:
         error.add_note(
-            f"Raised by the 'cv' parameter of {plan.caller}, {plan.cv!r}. fit takes no groups: "
-            "where rows belong together, give a list of (training rows, test rows) by number."
+            f"Raised by the 'cv' parameter of {settings.caller}, {settings.cv!r}. fit takes no "
+            "groups: where rows belong together, give a list of (training rows, test rows) by "
+            "number."
         )
         raise
 
 
-def _among(train: np.ndarray, part: Any, rows: Rows, plan: Plan) -> np.ndarray:
-    """Return those rows of a part, given by number or as a mask, that are trained on."""
+def _training_rows_in(
+    train: np.ndarray, part: Any, rows: TeacherRows, settings: TeacherSettings
+) -> np.ndarray:
+    """Return the training rows in a part of a split, which is given by numbers or as a mask."""
     part = np.asarray(part)
     part = np.flatnonzero(part) if part.dtype == bool else part.astype(np.int64)
     if len(part) and not 0 <= part.min() <= part.max() < len(rows):
         raise ValueError(
-            f"The 'cv' parameter of {plan.caller} names rows {part.min()} to {part.max()}, but X "
-            f"has {len(rows)} rows, numbered from 0."
+            f"The 'cv' parameter of {settings.caller} names rows {part.min()} to {part.max()}, "
+            f"but X has {len(rows)} rows, numbered from 0."
         )
     return part[np.isin(part, train)]
 
 
-def _copies_of(plan: Plan, rows: Rows, own: np.ndarray, number: int) -> Copies | None:
-    if plan.augment is None or plan.n_augment == 0:
+def _augment(
+    settings: TeacherSettings, rows: TeacherRows, part: np.ndarray, number: int
+) -> AugmentedRows | None:
+    if settings.augment is None or settings.n_augment == 0:
         return None
-    rng = np.random.default_rng(seed_from(plan.seed, "augment", number))
-    return make_copies(take_rows(rows.X, own), plan.augment, plan.n_augment, rng, plan.caller)
+    rng = np.random.default_rng(seed_from(settings.seed, "augment", number))
+    X = take_rows(rows.X, part)
+    return augment_rows(X, settings.augment, settings.n_augment, rng, settings.caller)
 
 
-def _ask_once(plan: Plan, rows: Rows, wanted: list[Any], number: int) -> tuple[list[Any], Any]:
-    """Return a teacher's targets for each of `wanted`, and the teacher if it was fitted now."""
-    seed = teacher_seed(plan, number)
+def _stored_targets(
+    settings: TeacherSettings, rows: TeacherRows, inputs: list[Any], number: int
+) -> tuple[list[Any], Any]:
+    """Return a teacher's targets for each of `inputs`, and the teacher if it was fitted now."""
+    seed = teacher_seed(settings, number)
     teachers = []
 
     def compute() -> Record:
-        fitted = fit_teacher(plan.teacher, rows, seed, plan.caller)
-        teachers.append(fitted)
-        answers = {
-            str(i): ask_teacher(fitted, X, rows, plan.caller)
-            for i, X in enumerate(wanted)
+        teacher = fit_teacher(settings.teacher, rows, seed, settings.caller)
+        teachers.append(teacher)
+        outputs = {
+            str(i): teacher_targets(teacher, X, rows, settings.caller)
+            for i, X in enumerate(inputs)
             if X is not None
         }
-        return Record(answers, {})
+        return Record(outputs, {})
 
-    store, key = plan.store, None
-    # A frozen teacher is asked anew: there is no training to save.
-    if store.location is not None and not is_frozen(plan.teacher):
-        known = (rows.X, rows.labels, rows.sample_weight, rows.names, rows.classes, wanted)
+    store, key = settings.store, None
+    # A frozen teacher needs no training, so its targets are not kept.
+    if store.location is not None and not is_frozen(settings.teacher):
+        fitted_on = (rows.X, rows.labels, rows.sample_weight, rows.names, rows.classes, inputs)
         rules = (seed, library_versions(), training_threads(), _RULES)
-        key = key_of(lambda: fingerprint(plan.teacher), known, rules)
+        key = key_of(lambda: fingerprint(settings.teacher), fitted_on, rules)
     if key is None:
         store, key = Store(None), "unnamed"
-    describe = f"{type(plan.teacher).__name__} on {len(rows)} rows"
+    describe = f"{type(settings.teacher).__name__} on {len(rows)} rows"
     record, _ = store.fetch(key, "teacher", compute, describe)
-    answers = [record.arrays.get(str(i)) for i in range(len(wanted))]
-    return answers, teachers[0] if teachers else None
+    outputs = [record.arrays.get(str(i)) for i in range(len(inputs))]
+    return outputs, teachers[0] if teachers else None
 
 
-def teacher_seed(plan: Plan, number: int = 0) -> int:
+def teacher_seed(settings: TeacherSettings, number: int = 0) -> int:
     """Return the seed of the teacher of one part of the rows."""
-    return seed_from(plan.seed, "teacher", number)
+    return seed_from(settings.seed, "teacher", number)
 
 
-def _extra(
-    plan: Plan, rows: Rows, train: np.ndarray, made: list[Any], means: list[np.ndarray]
-) -> tuple[ExtraRows | None, np.ndarray | None, Any]:
-    """Return all extra rows with the teacher's targets and, for a control, with labels."""
-    X: list[Any] = [copies.X for copies, _, _ in made]
-    targets = [told for _, told, _ in made]
-    labels = [_labels_of_copies(rows, copies, own) for copies, _, own in made]
-    weights = [_weight_of(rows, own[copies.source]) for copies, _, own in made]
+def _extra_rows(
+    settings: TeacherSettings,
+    rows: TeacherRows,
+    train: np.ndarray,
+    augmented: list[_Augmented],
+    means: list[np.ndarray],
+) -> tuple[ExtraRows | None, Any, np.ndarray | None]:
+    """Return all extra rows with the teacher's targets, and those of a control with labels."""
+    X: list[Any] = [copies.X for copies, _, _ in augmented]
+    targets = [of_copies for _, of_copies, _ in augmented]
+    weights: list[Any] = [rows.weights_of(part[copies.source]) for copies, _, part in augmented]
     control_X = list(X)
-    if plan.unlabeled is not None:
-        X.append(plan.unlabeled)
+    control_targets = [_labels_of_copies(rows, copies, part) for copies, _, part in augmented]
+    if settings.unlabeled is not None:
+        X.append(settings.unlabeled)
         targets.append(means[0])
-        # A control has no labels for these; it sees as many labelled rows instead.
-        rng = np.random.default_rng(seed_from(plan.seed, "control"))
-        instead = rng.choice(train, size=n_rows(plan.unlabeled))
+        # A control has no labels for these, so it trains on as many labeled rows instead.
+        rng = np.random.default_rng(seed_from(settings.seed, "control"))
+        instead = rng.choice(train, size=n_rows(settings.unlabeled))
         control_X.append(take_rows(rows.X, instead))
-        labels.append(_as_targets(rows, instead))
+        control_targets.append(_labels_as_targets(rows, instead))
         weights.append(None if rows.sample_weight is None else np.ones(len(instead), np.float32))
     if not X:
         return None, None, None
     weight = None if rows.sample_weight is None else np.concatenate(weights)
     extra = ExtraRows(stack_rows(X), np.concatenate(targets), weight)
-    return extra, np.concatenate(labels), stack_rows(control_X)
+    return extra, stack_rows(control_X), np.concatenate(control_targets)
 
 
-def _weight_of(rows: Rows, numbers: np.ndarray) -> Any:
-    return None if rows.sample_weight is None else rows.sample_weight[numbers]
-
-
-def _labels_of_copies(rows: Rows, copies: Copies, own: np.ndarray) -> np.ndarray:
+def _labels_of_copies(rows: TeacherRows, copies: AugmentedRows, part: np.ndarray) -> np.ndarray:
     share = copies.share[:, None]
-    source, partner = (_as_targets(rows, own[n]) for n in (copies.source, copies.partner))
+    source, partner = (_labels_as_targets(rows, part[n]) for n in (copies.source, copies.partner))
     return share * source + (1 - share) * partner
 
 
-def _as_targets(rows: Rows, numbers: np.ndarray) -> np.ndarray:
+def _labels_as_targets(rows: TeacherRows, numbers: np.ndarray) -> np.ndarray:
     """Return labels in the form of a teacher's targets."""
     y = rows.y[numbers]
     if rows.classes is None:

@@ -1,11 +1,11 @@
-"""Fit a teacher on rows of the fold and ask it for targets, the same in every process."""
+"""Fit a teacher and compute its targets, the same in every process."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,20 @@ from skorch import NeuralNet
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..._caching.fingerprint import seed_from
-from ..._nets import Predictor, check_net, seeded, take_rows, train, training_threads
-from .._base import class_targets, classes_of_outputs, of_known_classes, try_out, value_targets
-from .teachers import holds_net, inner_of, numbers_classes, weights_for
+from ..._nets import Predictor, check_net, n_rows, seeded, take_rows, train, training_threads
+from .._base import (
+    class_targets,
+    classes_of_outputs,
+    restrict_to_classes,
+    run_untrained,
+    value_targets,
+)
+from .teachers import contains_net, predicts_class_numbers, unfrozen, weight_params
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a fold as teachers see them.
+class TeacherRows:
+    """Training rows, in the forms that different teachers take.
 
     Parameters
     ----------
@@ -35,7 +41,7 @@ class Rows:
     names : array or None
         Column names of X, where it came with some.
     classes : array or None
-        The fold's labels in order; None for values.
+        The sorted labels; None for values.
     """
 
     X: Any
@@ -44,10 +50,14 @@ class Rows:
     names: np.ndarray | None
     classes: np.ndarray | None
 
-    def take(self, numbers: np.ndarray) -> Rows:
+    def take(self, numbers: np.ndarray) -> TeacherRows:
         """Return some of the rows."""
-        weight = None if self.sample_weight is None else self.sample_weight[numbers]
-        return Rows(take_rows(self.X, numbers), self.y[numbers], weight, self.names, self.classes)
+        X, y = take_rows(self.X, numbers), self.y[numbers]
+        return replace(self, X=X, y=y, sample_weight=self.weights_of(numbers))
+
+    def weights_of(self, numbers: np.ndarray) -> np.ndarray | None:
+        """Return the weights of some of the rows, or None."""
+        return None if self.sample_weight is None else self.sample_weight[numbers]
 
     @property
     def labels(self) -> np.ndarray:
@@ -66,16 +76,16 @@ class Rows:
         """Return the number of rows."""
         return len(self.y)
 
-    def for_net(self, net: NeuralNet) -> np.ndarray:
+    def targets_for_net(self, net: NeuralNet) -> np.ndarray:
         """Return the targets in the shape that a net takes, if its width is right."""
-        untrained, output = try_out(net, self.X)
+        untrained, output = run_untrained(net, self.X)
         net = untrained or net
         if self.classes is None:
             return value_targets(self.y, net, output, self.n_outputs)
         return class_targets(self.y, net, output, self.n_outputs)
 
 
-def fit_teacher(teacher: Any, rows: Rows, seed: int, caller: str) -> Any:
+def fit_teacher(teacher: Any, rows: TeacherRows, seed: int, caller: str) -> Any:
     """Return a clone of the teacher fitted on the rows; a frozen one as it is.
 
     Random states that are not set are derived from `seed`.
@@ -87,19 +97,21 @@ def fit_teacher(teacher: Any, rows: Rows, seed: int, caller: str) -> Any:
         return teacher
     fresh = clone(teacher)
     if isinstance(fresh, NeuralNet):
-        y, weight, split_seed = rows.for_net(fresh), rows.sample_weight, seed_from(seed, "split")
+        y, weight = rows.targets_for_net(fresh), rows.sample_weight
+        split_seed = seed_from(seed, "split")
         net = train(fresh, rows.X, y, seed=seed, split_seed=split_seed, sample_weight=weight)
         return check_net(net, "The training of the teacher")
     for name, value in sorted(fresh.get_params(deep=True).items()):
         if name.rpartition("__")[2] == "random_state" and value is None:
             fresh.set_params(**{name: seed_from(seed, name)})
-    y = _for_last_net(rows) if numbers_classes(fresh) else rows.labels
+    y = _targets_for_last_net(rows) if predicts_class_numbers(fresh) else rows.labels
     with _reproducible(fresh, seed):
-        fresh.fit(_seen_by(fresh, rows), y, **weights_for(fresh, rows.sample_weight, caller))
+        X = _as_input_of(fresh, rows.X, rows.names)
+        fresh.fit(X, y, **weight_params(fresh, rows.sample_weight, caller))
     return fresh
 
 
-def ask_teacher(fitted: Any, X: Any, rows: Rows, caller: str) -> np.ndarray:
+def teacher_targets(fitted: Any, X: Any, rows: TeacherRows, caller: str) -> np.ndarray:
     """Return a fitted teacher's targets for X: probabilities of the classes, or values.
 
     Parameters
@@ -107,16 +119,16 @@ def ask_teacher(fitted: Any, X: Any, rows: Rows, caller: str) -> np.ndarray:
     fitted : object
         As `fit_teacher` returns it. The targets of a list are the mean of its members'.
     X : array or dict of arrays
-        What to label.
-    rows : Rows
-        Rows of the fold, for what they say of classes, shapes and names.
+        Rows to label.
+    rows : TeacherRows
+        Training rows, for their classes, shapes and names.
     caller : str
         For messages.
     """
     if isinstance(fitted, list | tuple):
-        return np.mean([ask_teacher(member, X, rows, caller) for member in fitted], axis=0)
-    inner, n = inner_of(fitted), len(next(iter(X.values())) if isinstance(X, dict) else X)
-    X = _seen_by(inner, Rows(X, rows.y, None, rows.names, rows.classes))
+        return np.mean([teacher_targets(member, X, rows, caller) for member in fitted], axis=0)
+    inner, n = unfrozen(fitted), n_rows(X)
+    X = _as_input_of(inner, X, rows.names)
     # One by one: forests add up their trees in whatever order threads finish.
     with _reproducible(inner, 0), parallel_config(backend="sequential"):
         if rows.classes is None:
@@ -134,21 +146,20 @@ def ask_teacher(fitted: Any, X: Any, rows: Rows, caller: str) -> np.ndarray:
     return targets.astype(np.float32)
 
 
-def _seen_by(teacher: Any, rows: Rows) -> Any:
-    """Return X as a teacher takes it: with names where it had some, flat where it must be."""
-    X = rows.X
-    if isinstance(X, dict) or numbers_classes(teacher):
+def _as_input_of(teacher: Any, X: Any, names: np.ndarray | None) -> Any:
+    """Return X as a teacher takes it: with column names, flattened for most teachers."""
+    if isinstance(X, dict) or predicts_class_numbers(teacher):
         return X
     if X.ndim > 2 and not hasattr(teacher, "_net_param"):
         return X.reshape(len(X), -1)
     pandas = sys.modules.get("pandas")
-    if rows.names is not None and pandas is not None and X.ndim == 2:
-        return pandas.DataFrame(X, columns=rows.names)
+    if names is not None and pandas is not None and X.ndim == 2:
+        return pandas.DataFrame(X, columns=names)
     return X
 
 
-def _for_last_net(rows: Rows) -> np.ndarray:
-    """Return targets for a Pipeline that ends in a net, whose input is not known."""
+def _targets_for_last_net(rows: TeacherRows) -> np.ndarray:
+    """Return targets for a Pipeline that ends in a net, whose input is unknown."""
     if rows.classes is None:
         return rows.y.astype(np.float32).reshape(len(rows), -1)
     return rows.y.astype(np.int64)
@@ -159,36 +170,33 @@ def _reproducible(teacher: Any, seed: int) -> Iterator[None]:
     """Compute on as many threads as trainings do; seed the global RNGs where nets use them."""
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=training_threads()))
-        if holds_net(teacher):
-            # The RNGs are the process's, so nothing may train beside it in another thread.
+        if contains_net(teacher):
+            # The RNGs belong to the process, so no other thread may train meanwhile.
             stack.enter_context(parallel_config(backend="sequential"))
             stack.enter_context(seeded(seed))
         yield
 
 
 def _values(teacher: Any, X: Any) -> np.ndarray:
-    if isinstance(teacher, NeuralNet):
-        predictor = Predictor(teacher)
-        own = predictor.has_own_predict
-        return np.asarray(teacher.predict(X)) if own else predictor.probabilities(X)
-    return np.asarray(teacher.predict(X))
+    is_net = isinstance(teacher, NeuralNet)
+    return Predictor(teacher).values(X) if is_net else np.asarray(teacher.predict(X))
 
 
-def _probabilities(teacher: Any, X: Any, rows: Rows, frozen: bool) -> np.ndarray:
+def _probabilities(teacher: Any, X: Any, rows: TeacherRows, frozen: bool) -> np.ndarray:
     classes = rows.classes
     if classes is None:
         return _values(teacher, X)
-    if not numbers_classes(teacher):
+    if not predicts_class_numbers(teacher):
         probabilities = _sklearn_probabilities(teacher, X)
-        return _aligned(probabilities, _classes_of(teacher), classes, teacher)
+        return _align_to_classes(probabilities, _classes_of(teacher), classes, teacher)
     if isinstance(teacher, NeuralNet):
         probabilities = Predictor(teacher).probabilities(X)
     else:
         probabilities = np.asarray(teacher.predict_proba(X))
     if not frozen:
-        return of_known_classes(probabilities, len(classes))
+        return restrict_to_classes(probabilities, len(classes))
     theirs = classes_of_outputs(probabilities.shape[1], classes)
-    return _aligned(probabilities, theirs, classes, teacher)
+    return _align_to_classes(probabilities, theirs, classes, teacher)
 
 
 def _classes_of(teacher: Any) -> Any:
@@ -215,10 +223,10 @@ def _sklearn_probabilities(teacher: Any, X: Any) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _aligned(
+def _align_to_classes(
     probabilities: np.ndarray, theirs: np.ndarray, ours: np.ndarray, teacher: Any
 ) -> np.ndarray:
-    """Return the columns of our classes: 0 where the teacher knows none, others dropped."""
+    """Return one column for each of our classes: 0 if the teacher lacks it, others dropped."""
     theirs = np.asarray(theirs)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(theirs):
         raise ValueError(
@@ -243,5 +251,5 @@ def _aligned(
         if column is not None:
             aligned[:, number] = probabilities[:, column]
     sums = aligned.sum(axis=1, keepdims=True)
-    # A row that is surely of a class which is not here says nothing about the others.
+    # A row whose probabilities are all of dropped classes gets equal ones.
     return np.where(sums > 0, aligned / np.where(sums > 0, sums, 1), 1 / len(ours))

@@ -1,4 +1,4 @@
-"""Which teachers there are, and what is refused before any work."""
+"""Kinds of teachers, and checks before any work."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def members_of(teacher: Any) -> list[Any]:
 
 
 def is_frozen(teacher: Any) -> bool:
-    """Whether there is nothing to fit."""
+    """Whether all members are fitted already."""
     return all(isinstance(member, FrozenEstimator) for member in members_of(teacher))
 
 
-def holds_frozen(teacher: Any) -> bool:
-    """Whether a part of it, however deep, was fitted on rows that nobody knows."""
+def contains_frozen(teacher: Any) -> bool:
+    """Whether a part of it, however deep, was fitted outside, on unknown rows."""
     return any(isinstance(p, FrozenEstimator) for m in members_of(teacher) for p in _parts_of(m))
 
 
@@ -40,52 +40,52 @@ def _parts_of(estimator: Any) -> list[Any]:
 
 def is_net(teacher: Any) -> bool:
     """Whether its probabilities are a softmax of a net's outputs, so that they can be softened."""
-    return all(numbers_classes(m) or is_ours(m) for m in members_of(teacher))
+    return all(predicts_class_numbers(m) or is_net_estimator(m) for m in members_of(teacher))
 
 
 def gives_probabilities(teacher: Any) -> bool:
-    """Whether its targets are probabilities as they are: no net, no softened scores."""
-    return any(not is_net(m) and _promises_probabilities(inner_of(m)) for m in members_of(teacher))
+    """Whether its targets are those of `predict_proba`, and not a softmax of outputs or scores."""
+    return any(not is_net(m) and _promises_probabilities(unfrozen(m)) for m in members_of(teacher))
 
 
 def _promises_probabilities(teacher: Any) -> bool:
     if isinstance(teacher, StackingClassifier) and teacher.final_estimator is None:
-        return True  # of a logistic regression, as which it is known once fitted
+        return True  # its final estimator, once fitted, is a logistic regression
     return hasattr(teacher, "predict_proba")
 
 
-def inner_of(teacher: Any) -> Any:
-    """Return what a FrozenEstimator holds, or the teacher itself."""
+def unfrozen(teacher: Any) -> Any:
+    """Return the estimator in a FrozenEstimator, or the teacher itself."""
     return teacher.estimator if isinstance(teacher, FrozenEstimator) else teacher
 
 
-def _last_of(teacher: Any) -> Any:
-    """Return what predicts in the end: behind the steps of a Pipeline, inside of a search."""
-    teacher = inner_of(teacher)
+def _final_predictor(teacher: Any) -> Any:
+    """Return the estimator that predicts: the last of a Pipeline, the one inside a search."""
+    teacher = unfrozen(teacher)
     if isinstance(teacher, Pipeline):
-        return _last_of(teacher.steps[-1][1])
+        return _final_predictor(teacher.steps[-1][1])
     if isinstance(teacher, GridSearchCV | RandomizedSearchCV):
-        return _last_of(teacher.estimator)
+        return _final_predictor(teacher.estimator)
     return teacher
 
 
-def numbers_classes(teacher: Any) -> bool:
-    """Whether a skorch net predicts in it, to which a label is an output's number."""
-    return isinstance(_last_of(teacher), NeuralNet)
+def predicts_class_numbers(teacher: Any) -> bool:
+    """Whether a skorch net predicts, for which labels are numbers of outputs."""
+    return isinstance(_final_predictor(teacher), NeuralNet)
 
 
-def is_ours(teacher: Any) -> bool:
-    """Whether an estimator of this package predicts in it."""
-    return isinstance(_last_of(teacher), BaseNetEstimator)
+def is_net_estimator(teacher: Any) -> bool:
+    """Whether an estimator of this package predicts."""
+    return isinstance(_final_predictor(teacher), BaseNetEstimator)
 
 
-def holds_net(teacher: Any) -> bool:
-    """Whether a net is trained somewhere inside, for which the global RNGs must be seeded."""
+def contains_net(teacher: Any) -> bool:
+    """Whether a net, however deep, is trained in it, which needs seeded global RNGs."""
     return any(isinstance(part, NeuralNet) for part in _parts_of(teacher))
 
 
 def check_teacher(teacher: Any, caller: str, *, classifies: bool) -> None:
-    """Refuse what cannot teach, before any work."""
+    """Refuse estimators that cannot be teachers, before any work."""
     if isinstance(teacher, list | tuple) and not teacher:
         raise ValueError(
             f"The 'teacher' parameter of {caller} must be an estimator or a list of some. Got "
@@ -104,7 +104,7 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
             f"The 'teacher' parameter of {caller} must be a {wanted} of scikit-learn, a skorch "
             f"net, FrozenEstimator(fitted) or a list of these. Got {member!r} instead:{hint}"
         )
-    inner = inner_of(member)
+    inner = unfrozen(member)
     if isinstance(member, FrozenEstimator):
         if isinstance(inner, NeuralNet):
             check_net(inner, caller)
@@ -112,42 +112,42 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
             check_is_fitted(inner)
     elif isinstance(inner, NeuralNet):
         check_unfitted_net(inner, caller, "teacher")
-    if not numbers_classes(inner) and _kind_of(inner) not in (wanted, None):
+    if not predicts_class_numbers(inner) and _estimator_type(inner) not in (wanted, None):
         raise TypeError(
             f"The 'teacher' parameter of {caller} must be a {wanted}. Got {inner!r} instead."
         )
-    hard = getattr(_last_of(inner), "voting", None) == "hard"
+    votes = getattr(_final_predictor(inner), "voting", None) == "hard"
     methods = ("predict_proba", "decision_function") if classifies else ("predict",)
-    if hard or not any(hasattr(type(inner), method) for method in methods):
-        remedy = "Use voting='soft'." if hard else "A student learns from more than labels."
+    if votes or not any(hasattr(type(inner), method) for method in methods):
+        remedy = "Use voting='soft'." if votes else "A student learns from more than labels."
         raise TypeError(
             f"The 'teacher' parameter of {caller} needs {' or '.join(methods)}. Got {inner!r} "
             f"instead. {remedy}"
         )
 
 
-def _kind_of(estimator: Any) -> str | None:
-    """Return what scikit-learn says it is: "classifier", "clusterer", ...; None: unknown."""
+def _estimator_type(estimator: Any) -> str | None:
+    """Return scikit-learn's type of an estimator: "classifier", ...; None: unknown."""
     try:
         return get_tags(estimator).estimator_type
-    except AttributeError:  # not derived from scikit-learn's base, and welcome if it can teach
+    except AttributeError:  # not derived from scikit-learn's base; accepted if it has the methods
         return None
 
 
-def check_weights(teacher: Any, sample_weight: Any, X: Any, caller: str) -> None:
+def check_inputs(teacher: Any, sample_weight: Any, X: Any, caller: str) -> None:
     """Refuse inputs and weights that a teacher cannot take."""
     for member in members_of(teacher):
-        if isinstance(X, dict) and not (numbers_classes(member) or is_ours(member)):
+        if isinstance(X, dict) and not (predicts_class_numbers(member) or is_net_estimator(member)):
             raise TypeError(
-                f"X is a dict of arrays, which the teacher {inner_of(member)!r:.200} of {caller} "
+                f"X is a dict of arrays, which the teacher {unfrozen(member)!r:.200} of {caller} "
                 "cannot take. Use a net as the teacher, or one array as X."
             )
         if not isinstance(member, FrozenEstimator):
-            weights_for(member, sample_weight, caller)
+            weight_params(member, sample_weight, caller)
 
 
-def weights_for(teacher: Any, sample_weight: np.ndarray | None, caller: str) -> dict[str, Any]:
-    """Return the keyword that hands the weights to a teacher's `fit`."""
+def weight_params(teacher: Any, sample_weight: np.ndarray | None, caller: str) -> dict[str, Any]:
+    """Return the keyword arguments with which a teacher's `fit` takes the weights."""
     if sample_weight is None:
         return {}
     if isinstance(teacher, Pipeline):

@@ -22,8 +22,8 @@ from ..._nets import (
     replace_modules,
     seeded,
     some_rows,
-    split_rows,
     take_rows,
+    train_and_validation_rows,
     validation_loss,
 )
 from ..._torch import ConvNd, is_functorch_wrapped_tensor
@@ -52,7 +52,7 @@ def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: int) -> np.ndarr
     split_seed = data._fold.split_seed
     if split_seed is not None:
         with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
-            held = split_rows(net, data.X, data.y, split_seed)[1]
+            held = train_and_validation_rows(net, data.X, data.y, split_seed)[1]
             rows = held if len(held) else rows
     if len(rows) <= n:
         return rows

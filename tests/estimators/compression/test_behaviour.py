@@ -308,7 +308,7 @@ def test_bad_weights(digits, weights):
 
 
 class Recorder:
-    """A scikit-learn callback that writes down the tasks it is told of."""
+    """A scikit-learn callback that records its tasks."""
 
     max_propagation_depth = None
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from skcompress import DistilledClassifier, DistilledRegressor
-from skcompress.estimators._distillation.augmentation import make_copies
+from skcompress.estimators._distillation.augmentation import augment_rows
 from tests.sample_nets import Tokens, make_classifier, make_regressor
 
 
 def copies(X, augment, n_augment=3, seed=0):
-    return make_copies(X, augment, n_augment, np.random.default_rng(seed), "Test")
+    return augment_rows(X, augment, n_augment, np.random.default_rng(seed), "Test")
 
 
 @pytest.fixture(name="X")

@@ -40,8 +40,8 @@ from skcompress import (
     io,
 )
 from skcompress._caching.store import Store
-from skcompress.estimators._distillation.soft_targets import Plan, teach
-from skcompress.estimators._distillation.teacher_targets import Rows
+from skcompress.estimators._distillation.soft_targets import TeacherSettings, collect_targets
+from skcompress.estimators._distillation.teacher_targets import TeacherRows
 from tests.sample_nets import MLP, make_classifier, make_regressor
 
 FOREST = RandomForestClassifier(40, max_depth=9)
@@ -95,7 +95,7 @@ def test_pickles_hold_no_teacher_unless_asked(digits):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict(X), clf.predict(X))
 
 
-def test_a_kept_teacher_is_the_one_that_taught(digits, tmp_path):
+def test_a_kept_teacher_is_the_one_of_the_targets(digits, tmp_path):
     X, y = digits
     net = make_classifier(train_split=SPLIT)
     first = distilled(net, keep_teacher=True, memory=tmp_path).fit(X, y)
@@ -138,29 +138,29 @@ def test_before_fit(digits):
 
 
 class Spy(Callback):
-    """Writes down what the callbacks of a training are told."""
+    """Records the arguments of a training's callbacks."""
 
-    told: list = []
+    calls: list = []
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        Spy.told.append(("train", type(X), X.shape, y.shape))
+        Spy.calls.append(("train", type(X), X.shape, y.shape))
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        Spy.told.append(("epoch", len(dataset_train), len(dataset_valid)))
+        Spy.calls.append(("epoch", len(dataset_train), len(dataset_valid)))
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        Spy.told.append(("batch", training, type(batch[0]), len(batch[0])))
+        Spy.calls.append(("batch", training, type(batch[0]), len(batch[0])))
 
     def on_batch_end(self, net, batch=None, y_pred=None, training=False, **kwargs):
-        Spy.told.append(("after", training, len(y_pred), len(batch[1])))
+        Spy.calls.append(("after", training, len(y_pred), len(batch[1])))
 
 
 def test_callbacks_see_the_rows_that_the_net_was_given(digits):
-    Spy.told.clear()
+    Spy.calls.clear()
     net = make_classifier(train_split=SPLIT, max_epochs=1, callbacks=[Spy], batch_size=30)
     distilled(net, augment="mixup", n_augment=3).fit(*digits)
     kinds = {}
-    for kind, *rest in Spy.told:
+    for kind, *rest in Spy.calls:
         kinds.setdefault(kind, []).append(rest)
     assert kinds["train"] == [[np.ndarray, (360, 64), (360,)]]
     assert kinds["epoch"] == [[270, 90]]
@@ -323,12 +323,12 @@ def test_the_control_is_the_same_net_with_labels(digits, tmp_path):
     clf = distilled(net, Fixed(), alpha=1, control=True).fit(X, y)
     assert clf.report_.control_score == plain.score(X[held], y[held])
     assert clf.report_.student_score < 0.5
-    Spy.told.clear()
+    Spy.calls.clear()
     net = make_classifier(train_split=SPLIT, max_epochs=1, callbacks=[Spy])
     unlabeled = X[:50] + 0.1
     clf = distilled(net, Fixed(), augment="swap", n_augment=2, control=True)
     clf.fit(X, y, X_unlabeled=unlabeled)
-    steps = [training for kind, training, *_ in Spy.told if kind == "after" and training]
+    steps = [training for kind, training, *_ in Spy.calls if kind == "after" and training]
     assert len(steps) == 2 * -(-(270 * 3 + 50) // 64)
 
 
@@ -389,8 +389,8 @@ def test_rows_without_labels_teach(digits):
     more = distilled(make_classifier(max_epochs=60), teacher, alpha=1, keep_teacher=True)
     more.fit(X[few], y[few], X_unlabeled=X[60:300])
     test = X[60:]
-    told = more.teacher_.predict(test)
-    assert (more.predict(test) == told).mean() > (alone.predict(test) == told).mean() + 0.02
+    targets = more.teacher_.predict(test)
+    assert (more.predict(test) == targets).mean() > (alone.predict(test) == targets).mean() + 0.02
 
 
 def test_rows_without_labels_are_checked(digits):
@@ -439,14 +439,16 @@ def test_out_of_fold_targets_are_those_of_scikit_learn(digits):
     X, y = digits
     cv = StratifiedKFold(3, shuffle=True, random_state=1)
     teacher = GaussianNB(var_smoothing=0.1)
-    plan = Plan(teacher, cv, None, 0, X[:5] + 1, Store(None), 0, "Test")
-    taught = teach(plan, Rows(X, y, None, None, np.arange(10)), np.arange(len(X)))
+    settings = TeacherSettings(teacher, cv, None, 0, X[:5] + 1, Store(None), 0, "Test")
+    targets = collect_targets(
+        settings, TeacherRows(X, y, None, None, np.arange(10)), np.arange(len(X))
+    )
     expected = cross_val_predict(teacher, X, y, cv=cv, method="predict_proba")
-    np.testing.assert_allclose(taught.targets, expected, atol=1e-5)
+    np.testing.assert_allclose(targets.of_rows, expected, atol=1e-5)
     folds = [
         clone(teacher).fit(X[fit], y[fit]).predict_proba(X[:5] + 1) for fit, _ in cv.split(X, y)
     ]
-    np.testing.assert_allclose(taught.extra.targets, np.mean(folds, axis=0), atol=1e-5)
+    np.testing.assert_allclose(targets.extra.targets, np.mean(folds, axis=0), atol=1e-5)
 
 
 def test_a_splitter_that_leaves_rows_out(digits):
@@ -526,10 +528,10 @@ def test_weights_reach_student_and_teacher(digits, routing, augment):
 def test_copies_weigh_what_their_rows_do(digits):
     X, y = digits
     weight = np.arange(360, dtype=np.float32)
-    rows = Rows(X, y, weight, None, np.arange(10))
+    rows = TeacherRows(X, y, weight, None, np.arange(10))
     for cv in (None, 3):
-        plan = Plan(FOREST, cv, lambda X, rng: X, 2, X[:7], Store(None), 0, "Test")
-        extra = teach(plan, rows, np.arange(100, 360)).extra
+        settings = TeacherSettings(FOREST, cv, lambda X, rng: X, 2, X[:7], Store(None), 0, "Test")
+        extra = collect_targets(settings, rows, np.arange(100, 360)).extra
         np.testing.assert_array_equal(extra.sample_weight[-7:], 1)
         of_rows = {row.tobytes(): w for row, w in zip(X, weight, strict=True)}
         expected = [of_rows[row.tobytes()] for row in extra.X[:-7]]
@@ -561,7 +563,7 @@ def test_rows_without_labels_are_routed(digits):
 
 
 class Recorder:
-    """A scikit-learn callback that writes down the tasks it is told of."""
+    """A scikit-learn callback that records its tasks."""
 
     max_propagation_depth = None
 

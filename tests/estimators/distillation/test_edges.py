@@ -1,4 +1,4 @@
-"""Inputs and teachers at the edge: refused by name before any work, or taught without a leak."""
+"""Inputs and teachers at the edge: refused by name before any work, or distilled without a leak."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ from torch import nn
 
 from skcompress import DistilledClassifier, DistilledRegressor
 from skcompress._caching.store import Store
-from skcompress.estimators._distillation.soft_targets import Plan, teach
-from skcompress.estimators._distillation.teacher_targets import Rows
+from skcompress.estimators._distillation.soft_targets import TeacherSettings, collect_targets
+from skcompress.estimators._distillation.teacher_targets import TeacherRows
 from tests.sample_nets import Convolution, TwoInputs, make_classifier, make_regressor
 
 FOREST = RandomForestClassifier(10, max_depth=5)
@@ -141,7 +141,7 @@ def test_a_loss_of_ones_own_may_make_values_of_classes(digits):
     assert clf.score(*digits) > 0.8
 
 
-# Rows without labels ----------------------------------------------------------------------------
+# Rows without labels ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,12 @@ def test_rows_without_labels_of_another_shape(digits):
 # Out-of-fold targets ----------------------------------------------------------------------------
 
 
-def taught(digits, cv, train):
+def targets_of(digits, cv, train):
     X, y = digits
-    plan = Plan(GaussianNB(var_smoothing=0.1), cv, None, 0, None, Store(None), 0, "Test")
-    return teach(plan, Rows(X, y, None, None, np.arange(10)), train)
+    settings = TeacherSettings(
+        GaussianNB(var_smoothing=0.1), cv, None, 0, None, Store(None), 0, "Test"
+    )
+    return collect_targets(settings, TeacherRows(X, y, None, None, np.arange(10)), train)
 
 
 def test_a_list_of_splits_numbers_the_rows_of_x(digits):
@@ -187,13 +189,13 @@ def test_a_list_of_splits_numbers_the_rows_of_x(digits):
     X, y = digits
     splits = list(KFold(3, shuffle=True, random_state=1).split(X))
     train = np.arange(0, 360, 2)
-    got = taught(digits, splits, train).targets
+    got = targets_of(digits, splits, train).of_rows
     for fit, own in splits:
         model = GaussianNB(var_smoothing=0.1).fit(X[fit[fit % 2 == 0]], y[fit[fit % 2 == 0]])
         own = own[own % 2 == 0]
         np.testing.assert_allclose(got[own], model.predict_proba(X[own]), atol=1e-5)
     masks = [(~np.isin(np.arange(360), own), np.isin(np.arange(360), own)) for _, own in splits]
-    np.testing.assert_array_equal(taught(digits, masks, train).targets, got)
+    np.testing.assert_array_equal(targets_of(digits, masks, train).of_rows, got)
 
 
 @pytest.mark.parametrize("params", [{"control": True}, {"student__train_split": ValidSplit(4)}])

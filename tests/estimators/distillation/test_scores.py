@@ -20,7 +20,7 @@ from skcompress import (
     cache,
 )
 from skcompress.estimators._distillation.scores import held_out_rows
-from skcompress.estimators._distillation.teacher_targets import Rows
+from skcompress.estimators._distillation.teacher_targets import TeacherRows
 from tests.sample_nets import MLP, make_classifier, make_regressor
 
 NAMES = ("teacher_score", "student_score", "control_score")
@@ -171,7 +171,7 @@ def _last_half(data):
 )
 def test_held_out_rows_leave_one_of_each_class(labels, share, seed):
     y = np.unique(labels, return_inverse=True)[1]
-    rows = Rows(np.zeros((len(y), 1)), y, None, None, np.unique(labels))
+    rows = TeacherRows(np.zeros((len(y), 1)), y, None, None, np.unique(labels))
     part, held = held_out_rows(rows, share, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([part, held])), np.arange(len(y)))
     assert set(y[part]) == set(y)
@@ -181,7 +181,7 @@ def test_held_out_rows_leave_one_of_each_class(labels, share, seed):
 
 def test_classes_are_held_out_in_proportion():
     y = np.repeat([0, 1, 2], [500, 100, 10])
-    rows = Rows(np.zeros((610, 1)), y, None, None, np.arange(3))
+    rows = TeacherRows(np.zeros((610, 1)), y, None, None, np.arange(3))
     _, held = held_out_rows(rows, 0.2, 0)
     np.testing.assert_array_equal(np.bincount(y[held]), [100, 20, 2])
     assert not np.array_equal(held_out_rows(rows, 0.2, 1)[1], held)

@@ -38,7 +38,11 @@ from skcompress import (
     MagnitudePruner,
 )
 from skcompress._caching.fingerprint import fingerprint
-from skcompress.estimators._distillation.teacher_targets import Rows, ask_teacher, fit_teacher
+from skcompress.estimators._distillation.teacher_targets import (
+    TeacherRows,
+    fit_teacher,
+    teacher_targets,
+)
 from tests.sample_nets import MLP, Convolution, Tokens, TwoInputs, make_classifier, make_regressor
 
 NET = make_classifier(max_epochs=20)
@@ -121,7 +125,7 @@ def test_any_regressor_teaches(diabetes, teacher, columns):
 
 def rows_of(X, y, classes=None):
     classes = np.unique(y) if classes is None else classes
-    return Rows(X, np.searchsorted(classes, y), None, None, classes)
+    return TeacherRows(X, np.searchsorted(classes, y), None, None, classes)
 
 
 def test_what_a_forest_says(digits):
@@ -129,29 +133,31 @@ def test_what_a_forest_says(digits):
     rows = rows_of(X, NAMES[y])
     forest = fit_teacher(RandomForestClassifier(10), rows, 5, "Test")
     assert forest.random_state is not None
-    np.testing.assert_allclose(ask_teacher(forest, X, rows, "Test"), forest.predict_proba(X))
+    np.testing.assert_allclose(teacher_targets(forest, X, rows, "Test"), forest.predict_proba(X))
 
 
 def test_scores_become_probabilities(digits):
     X, y = digits
     rows = rows_of(X, y)
     svc = fit_teacher(LinearSVC(), rows, 0, "Test")
-    told = ask_teacher(svc, X, rows, "Test")
+    targets = teacher_targets(svc, X, rows, "Test")
     powers = np.exp(svc.decision_function(X))
-    np.testing.assert_allclose(told, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(targets, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
     rows = rows_of(X, y % 2)
     svc = fit_teacher(LinearSVC(), rows, 0, "Test")
-    told = ask_teacher(svc, X, rows, "Test")
-    np.testing.assert_allclose(told[:, 1], 1 / (1 + np.exp(-svc.decision_function(X))), rtol=1e-4)
+    targets = teacher_targets(svc, X, rows, "Test")
+    np.testing.assert_allclose(
+        targets[:, 1], 1 / (1 + np.exp(-svc.decision_function(X))), rtol=1e-4
+    )
 
 
 def test_a_list_is_the_mean_of_its_members(digits):
     X, y = digits
     rows = rows_of(X, y)
     fitted = fit_teacher([RandomForestClassifier(5), RandomForestClassifier(5)], rows, 0, "Test")
-    each = [ask_teacher(member, X, rows, "Test") for member in fitted]
+    each = [teacher_targets(member, X, rows, "Test") for member in fitted]
     assert not np.array_equal(*each)
-    np.testing.assert_allclose(ask_teacher(fitted, X, rows, "Test"), np.mean(each, axis=0))
+    np.testing.assert_allclose(teacher_targets(fitted, X, rows, "Test"), np.mean(each, axis=0))
 
 
 class Reversed(ClassifierMixin, BaseEstimator):
@@ -172,7 +178,7 @@ def test_classes_in_another_order(digits):
     plain = fit_teacher(GaussianNB(var_smoothing=0.1), rows, 0, "Test")
     turned = fit_teacher(Reversed(), rows, 0, "Test")
     np.testing.assert_allclose(
-        ask_teacher(turned, X, rows, "Test"), ask_teacher(plain, X, rows, "Test")
+        teacher_targets(turned, X, rows, "Test"), teacher_targets(plain, X, rows, "Test")
     )
 
 
@@ -180,16 +186,16 @@ def test_classes_in_another_order(digits):
 def test_a_teacher_that_knows_fewer_or_more_classes(digits):
     X, y = digits
     few = FrozenEstimator(GaussianNB(var_smoothing=0.1).fit(X[y < 4], NAMES[y[y < 4]]))
-    told = ask_teacher(few, X, rows_of(X, NAMES[y]), "Test")
-    np.testing.assert_allclose(told[:, :4].sum(axis=1), 1, rtol=1e-5)
-    assert (told[:, 4:] == 0).all()
+    targets = teacher_targets(few, X, rows_of(X, NAMES[y]), "Test")
+    np.testing.assert_allclose(targets[:, :4].sum(axis=1), 1, rtol=1e-5)
+    assert (targets[:, 4:] == 0).all()
     distilled(few).fit(X, NAMES[y])
 
     all_ten = LogisticRegression(C=0.1).fit(X, NAMES[y])
     keep = (y == 2) | (y == 7)
-    told = ask_teacher(FrozenEstimator(all_ten), X, rows_of(X[keep], NAMES[y[keep]]), "Test")
+    targets = teacher_targets(FrozenEstimator(all_ten), X, rows_of(X[keep], NAMES[y[keep]]), "Test")
     expected = all_ten.predict_proba(X)[:, [2, 7]]
-    np.testing.assert_allclose(told, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(targets, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
     assert (
         distilled(FrozenEstimator(all_ten))
         .fit(X[keep], y_of(keep, y))
@@ -209,10 +215,10 @@ def test_labels_of_a_frozen_net(digits, fitted_classifier):
     X, y = digits
     expected = fitted_classifier.predict_proba(X)
     frozen = FrozenEstimator(fitted_classifier)
-    np.testing.assert_allclose(ask_teacher(frozen, X, rows_of(X, y), "T"), expected, rtol=1e-5)
-    named = ask_teacher(frozen, X, rows_of(X, NAMES[y]), "T")
+    np.testing.assert_allclose(teacher_targets(frozen, X, rows_of(X, y), "T"), expected, rtol=1e-5)
+    named = teacher_targets(frozen, X, rows_of(X, NAMES[y]), "T")
     np.testing.assert_allclose(named, expected, rtol=1e-5)
-    few = ask_teacher(frozen, X, rows_of(X[y > 7], y[y > 7]), "T")
+    few = teacher_targets(frozen, X, rows_of(X[y > 7], y[y > 7]), "T")
     np.testing.assert_allclose(
         few, expected[:, 8:] / expected[:, 8:].sum(1, keepdims=True), rtol=1e-4
     )
@@ -264,8 +270,8 @@ def test_images_are_flattened_for_scikit_learn(digits):
     net = make_classifier(Convolution)
     flat = fit_teacher(RandomForestClassifier(5), rows_of(X, y), 0, "T")
     deep = fit_teacher(RandomForestClassifier(5), rows_of(images, y), 0, "T")
-    told = ask_teacher(deep, images, rows_of(images, y), "T")
-    np.testing.assert_array_equal(told, flat.predict_proba(X).astype(np.float32))
+    targets = teacher_targets(deep, images, rows_of(images, y), "T")
+    np.testing.assert_array_equal(targets, flat.predict_proba(X).astype(np.float32))
     assert (
         distilled(RandomForestClassifier(5, max_depth=6), net).fit(images, y).score(images, y) > 0.8
     )

@@ -1,4 +1,4 @@
-"""What a lesson does to the weights: nothing at alpha 0, everything at alpha 1."""
+"""The effect of soft targets on the weights: none at alpha 0, all of it at alpha 1."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from skcompress import (
     DistilledRegressor,
     SampleWeightMixin,
 )
-from skcompress._nets import ExtraRows, Lesson, predict_raw, seeded, train
+from skcompress._nets import ExtraRows, SoftTargets, predict_raw, seeded, train
 from tests.sample_nets import MLP, TwoInputs, make_classifier, make_regressor
 
 FOREST = RandomForestClassifier(10, max_depth=6)
@@ -35,24 +35,24 @@ def same_weights(one, two):
 def test_alpha_0_is_ordinary_training(digits, split):
     net = make_classifier(train_split=split)
     plain = CompressedClassifier(net, None, random_state=3).fit(*digits)
-    taught = DistilledClassifier(net, FOREST, alpha=0, random_state=3)
-    assert same_weights(taught.fit(*digits), plain)
-    assert not same_weights(taught.set_params(alpha=0.1).fit(*digits), plain)
+    distilled = DistilledClassifier(net, FOREST, alpha=0, random_state=3)
+    assert same_weights(distilled.fit(*digits), plain)
+    assert not same_weights(distilled.set_params(alpha=0.1).fit(*digits), plain)
 
 
 def test_alpha_0_of_a_regressor(diabetes):
     net = make_regressor(module__n_in=10)
     plain = CompressedRegressor(net, None, random_state=3).fit(*diabetes)
-    taught = DistilledRegressor(net, RandomForestRegressor(5), alpha=0, random_state=3)
-    assert same_weights(taught.fit(*diabetes), plain)
-    assert not same_weights(taught.set_params(alpha=0.5).fit(*diabetes), plain)
+    distilled = DistilledRegressor(net, RandomForestRegressor(5), alpha=0, random_state=3)
+    assert same_weights(distilled.fit(*diabetes), plain)
+    assert not same_weights(distilled.set_params(alpha=0.5).fit(*diabetes), plain)
 
 
 def test_alpha_0_in_a_cache_without_a_seed(digits, tmp_path):
     """The seed is then derived from rows and net, in the same way."""
     plain = CompressedClassifier(make_classifier(), memory=tmp_path).fit(*digits)
-    taught = DistilledClassifier(make_classifier(), FOREST, alpha=0, memory=tmp_path)
-    assert same_weights(taught.fit(*digits), plain)
+    distilled = DistilledClassifier(make_classifier(), FOREST, alpha=0, memory=tmp_path)
+    assert same_weights(distilled.fit(*digits), plain)
 
 
 @pytest.mark.filterwarnings("ignore:FrozenEstimator", "ignore:The teacher is worse")
@@ -82,24 +82,25 @@ def test_alpha_1_of_a_regressor(diabetes):
     assert torch.equal(weights_of(one), weights_of(two))
 
 
-def one_step(net, X, y, lesson, **params):
+def one_step(net, X, y, soft_targets, **params):
     """Return the weights after one step of plain SGD on all rows, and where it began."""
     net.set_params(batch_size=-1, optimizer=torch.optim.SGD, lr=1.0, max_epochs=1)
     with seeded(0):
         net.initialize()
     start = {name: p.detach().clone() for name, p in net.module_.named_parameters()}
-    train(net, X, y, seed=0, split_seed=0, lesson=lesson, **params)
+    train(net, X, y, seed=0, split_seed=0, soft_targets=soft_targets, **params)
     return {name: start[name] - p.detach() for name, p in net.module_.named_parameters()}
 
 
-def by_hand(X, y, lesson, weight=None):
+def by_hand(X, y, soft_targets, weight=None):
     """Return the gradients of the documented loss, written out row by row."""
     with seeded(0):
         module = MLP()
-    T, alpha = lesson.temperature, lesson.alpha
-    rows = torch.as_tensor(X if lesson.extra is None else np.vstack([X, lesson.extra.X]))
-    told = lesson.targets if lesson.extra is None else [lesson.targets, lesson.extra.targets]
-    p = torch.as_tensor(np.vstack(told) if lesson.extra is not None else told)
+    T, alpha = soft_targets.temperature, soft_targets.alpha
+    extra = soft_targets.extra
+    rows = torch.as_tensor(X if extra is None else np.vstack([X, extra.X]))
+    targets = soft_targets.targets
+    p = torch.as_tensor(targets if extra is None else np.vstack([targets, extra.targets]))
     w = torch.ones(len(rows)) if weight is None else torch.as_tensor(weight)
     total = 0
     for i, logits in enumerate(module(rows)):
@@ -114,14 +115,14 @@ def by_hand(X, y, lesson, weight=None):
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
 
-def a_lesson(n_rows, alpha, temperature, n_extra=0, weight=None):
+def some_targets(n_rows, alpha, temperature, n_extra=0, weight=None):
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(10, 0.3), size=n_rows + n_extra).astype(np.float32)
     p[p < 0.02] = 0
     p /= p.sum(axis=1, keepdims=True)
     X = rng.random((n_extra, 64), dtype=np.float32)
     extra = ExtraRows(X, p[n_rows:], weight) if n_extra else None
-    return Lesson(p[:n_rows], alpha, temperature, extra)
+    return SoftTargets(p[:n_rows], alpha, temperature, extra)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -129,9 +130,9 @@ def a_lesson(n_rows, alpha, temperature, n_extra=0, weight=None):
 @pytest.mark.parametrize("n_extra", [0, 7])
 def test_the_loss_is_the_documented_one(digits, alpha, temperature, n_extra):
     X, y = digits[0][:20], digits[1][:20]
-    lesson = a_lesson(20, alpha, temperature, n_extra)
-    got = one_step(make_classifier(), X, y, lesson)
-    for name, expected in by_hand(X, y, lesson).items():
+    soft_targets = some_targets(20, alpha, temperature, n_extra)
+    got = one_step(make_classifier(), X, y, soft_targets)
+    for name, expected in by_hand(X, y, soft_targets).items():
         torch.testing.assert_close(got[name], expected, rtol=1e-3, atol=1e-5)
 
 
@@ -142,10 +143,10 @@ class Weighted(SampleWeightMixin, NeuralNetClassifier):
 def test_sample_weights_count_as_that_many_rows(digits):
     X, y = digits[0][:20], digits[1][:20]
     weight = np.arange(27, dtype=np.float32) % 4
-    lesson = a_lesson(20, 0.4, 2.0, n_extra=7, weight=weight[20:])
+    soft_targets = some_targets(20, 0.4, 2.0, n_extra=7, weight=weight[20:])
     net = Weighted(MLP, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0)
-    got = one_step(net, X, y, lesson, sample_weight=weight[:20])
-    for name, expected in by_hand(X, y, lesson, weight).items():
+    got = one_step(net, X, y, soft_targets, sample_weight=weight[:20])
+    for name, expected in by_hand(X, y, soft_targets, weight).items():
         torch.testing.assert_close(got[name], expected, rtol=1e-3, atol=1e-5)
 
 
@@ -161,13 +162,13 @@ class LogSoftmax(MLP):
 
 def test_nets_that_end_in_probabilities_learn_the_same(digits):
     X, y = digits[0][:20], digits[1][:20]
-    lesson = a_lesson(20, 1.0, 1.0, n_extra=5)
-    expected = one_step(make_classifier(), X, y, lesson)
+    soft_targets = some_targets(20, 1.0, 1.0, n_extra=5)
+    expected = one_step(make_classifier(), X, y, soft_targets)
     for net in (
         make_classifier(Softmax, criterion=nn.NLLLoss),
         make_regressor(LogSoftmax, criterion=nn.NLLLoss, module__n_out=10),
     ):
-        for name, value in one_step(net, X, y, lesson).items():
+        for name, value in one_step(net, X, y, soft_targets).items():
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
 
 
@@ -186,14 +187,14 @@ def test_one_output_for_two_classes(digits, criterion):
 
     X, y = digits[0][:20], (digits[1][:20] % 2).astype(np.int64)
     p = np.random.default_rng(0).dirichlet([0.5, 0.5], size=20).astype(np.float32)
-    lesson = Lesson(p, 0.6, 2.0)
-    expected = one_step(make_classifier(Pair, module__n_out=1), X, y, lesson)
+    soft_targets = SoftTargets(p, 0.6, 2.0)
+    expected = one_step(make_classifier(Pair, module__n_out=1), X, y, soft_targets)
     params = {"module__n_out": 1, "criterion": criterion, "verbose": 0, "train_split": None}
     labels = y.astype(np.float32)
     if criterion is nn.BCELoss:
-        got = one_step(NeuralNet(Sigmoid, **params), X, labels[:, None], lesson)
+        got = one_step(NeuralNet(Sigmoid, **params), X, labels[:, None], soft_targets)
     else:
-        got = one_step(NeuralNetBinaryClassifier(MLP, **params), X, labels, lesson)
+        got = one_step(NeuralNetBinaryClassifier(MLP, **params), X, labels, soft_targets)
     for name, value in got.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
 

@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skcompress import CompressedClassifier, MagnitudePruner
-from skcompress.estimators._base import net_estimator as _base
+from skcompress.estimators._base import rows
 from tests.sample_nets import Tokens, make_classifier
 
 
@@ -24,23 +24,23 @@ def clf(digits):
 def full_validation(monkeypatch):
     """Count how often scikit-learn's full validation runs."""
     calls = []
-    check_X = _base.check_X
+    check_X = rows.check_X
 
     def counted(*args, **kwargs):
         calls.append(1)
         return check_X(*args, **kwargs)
 
-    monkeypatch.setattr(_base, "check_X", counted)
+    monkeypatch.setattr(rows, "check_X", counted)
     return calls
 
 
-def test_a_ready_array_is_taken_as_it_is(clf, digits, full_validation):
+def test_a_plain_array_is_taken_as_it_is(clf, digits, full_validation):
     X = digits[0]
-    ready = clf.predict_proba(X)
+    expected = clf.predict_proba(X)
     assert full_validation == []
-    np.testing.assert_array_equal(clf.predict_proba(X.astype(np.float64)), ready)
+    np.testing.assert_array_equal(clf.predict_proba(X.astype(np.float64)), expected)
     assert full_validation == []
-    np.testing.assert_array_equal(clf.predict_proba(X.tolist()), ready)
+    np.testing.assert_array_equal(clf.predict_proba(X.tolist()), expected)
     assert full_validation == [1]
 
 
