@@ -17,7 +17,6 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from ..nn.modules.weights import find_weights
-from .copying import module_root
 from .sample_weight import pack_sample_weight
 from .seeding import SameSplit, seeded
 from .soft_targets import (
@@ -29,6 +28,7 @@ from .soft_targets import (
     speed_up,
     wrap_rows,
 )
+from .state import module_root
 from .teacher_loss import Teacher, teacher_loss
 
 Progress = Callable[[], None]
