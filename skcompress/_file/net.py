@@ -65,8 +65,9 @@ def net_to_header(
     level : {"default", "smallest"}
         See :func:`skcompress._file.coding.arrays.code_levels`.
     """
-    own_layers, owns = layers(parts(net)), stored(net)
+    own_layers = layers(parts(net))
     uncut = uncut_shapes(own_layers)
+    owns = stored(net, uncut)
     entries = [entry_of(names, own, uncut) for names, own in owns.items()]
     header = {
         "class": type(net).__qualname__,
@@ -117,12 +118,16 @@ def net_from_header(
     net = _made(header["params"], definition, streams.left)
     replay(net, header.get("changes"), streams.left)
     _cut_(net, entries)
-    own_layers, owns = layers(parts(net)), stored(net)
+    own_layers = layers(parts(net))
     described = {name: _described(layer) for name, layer in own_layers.items()}
     check_layers(dict(header["layers"]), described, with_settings=same_torch)
     uncut = uncut_shapes(own_layers)
+    owns = stored(net, uncut)
     check_tensors(entries, [entry_of(names, own, uncut) for names, own in owns.items()])
     _fill_(net, owns, entries, read_arrays(entries, streams))
+    for name, parameter in module_root(net).named_parameters():
+        if parameter.is_floating_point() and not all_finite(parameter):
+            raise ValueError(f"the parameter {name!r:.80} in it contains NaN or infinity")
     mark_fitted_(net, labels)
     return net
 
@@ -190,14 +195,9 @@ def _fill_(
     read: Mapping[Names, Stored],
 ) -> None:
     """Put what was read into a net that had `blank` stored until now."""
-    codes, values = dict[str, PackedWeight](), dict[str, Tensor]()
-    for names, own in read.items():
-        if isinstance(own, PackedWeight):
-            codes.update(dict.fromkeys(names, own))
-            continue
-        if isinstance(blank[names], nn.Parameter) and not all_finite(own):
-            raise ValueError(f"the parameter {names[0]!r:.80} in it contains NaN or infinity")
-        values.update(dict.fromkeys(names, own))
+    by_name = {name: own for names, own in read.items() for name in names}
+    codes = {name: own for name, own in by_name.items() if isinstance(own, PackedWeight)}
+    values = {name: own for name, own in by_name.items() if isinstance(own, Tensor)}
     container = part_root(net)
     for name in [name for name in container.state_dict() if name in codes]:
         layer_name, _, attr = name.rpartition(".")

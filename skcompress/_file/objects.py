@@ -148,15 +148,16 @@ def _estimator_to_header(
         for name in sorted(_FACTS)  # as the header sorts them
         if name in vars(estimator)
     }
+    known = estimator.report_
     report = {
         name: to_plain(
-            estimator.report_[f"dense_{name.removeprefix('dense_')}" if is_dense else name],
+            known[f"dense_{name.removeprefix('dense_')}" if is_dense else name],
             streams,
             f"the report's {name!r}",
         )
         for name in (*_COUNTS, *_SHARES)
     }
-    sizes = [(estimator.report_.get(name) or 0).to_bytes(_SIZE_BYTES, "little") for name in _SIZES]
+    sizes = [(known.get(name) or 0).to_bytes(_SIZE_BYTES, "little") for name in _SIZES]
     streams.append(written(b"".join(sizes)))
     return {
         "kind": "estimator",

@@ -86,21 +86,30 @@ def state_of(net: NeuralNet) -> dict[str, Tensor]:
     return found
 
 
-def stored(net: NeuralNet) -> dict[Names, Stored]:
+def stored(net: NeuralNet, uncut: Iterable[str]) -> dict[Names, Stored]:
     """Return weights stored as codes and all other tensors by all names that each has, sorted.
 
-    Besides the state there are the buffers outside of it that units were removed from: which of
-    their entries are left is known nowhere else.
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialized.
+    uncut : iterable of str
+        Names of tensors that units were removed from. Buffers among them that are
+        outside of the state are returned, too: which of their entries are left is
+        known nowhere else.
     """
+    root = part_root(net)
     codes = {
         f"{name}.{attr}": packed
-        for name, layer in part_root(net).named_modules(remove_duplicate=False)
+        for name, layer in root.named_modules(remove_duplicate=False)
         for attr, packed in packed_weights(layer).items()
     }
     own_state = [packed.state_dict(keep_vars=True) for packed in codes.values()]
     inside = {id(tensor) for state in own_state for tensor in state.values()}
-    plain = {name: own for name, own in state_of(net).items() if id(own) not in inside}
-    by_name: dict[str, Stored] = {**codes, **plain, **_cut_buffers(net)}
+    buffers = dict(root.named_buffers())
+    by_name: dict[str, Stored] = {name: buffers[name] for name in uncut if name in buffers}
+    by_name |= {name: own for name, own in state_of(net).items() if id(own) not in inside}
+    by_name |= codes
     names: dict[int, list[str]] = {}
     # By name: a net made anew has the same order, whatever is stored as codes.
     for name in sorted(by_name):
@@ -183,15 +192,6 @@ def is_part_parameter(net: NeuralNet, name: str) -> bool:
 def _torch_modules(net: NeuralNet, names: Iterable[str]) -> dict[str, nn.Module]:
     found = {name: getattr(net, name + "_") for name in names}
     return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
-
-
-def _cut_buffers(net: NeuralNet) -> dict[str, Tensor]:
-    return {
-        f"{name}.{attr}": layer.get_buffer(attr)
-        for name, layer in layers(modules(net)).items()
-        for attr in uncut_sizes(layer)
-        if attr in layer._non_persistent_buffers_set
-    }
 
 
 def _is_plain(value: Any) -> bool:

@@ -370,6 +370,14 @@ def test_settings_of_layers_count_only_for_the_same_torch(good, loaded):
     assert loaded(with_header(good, both)).predict(X).shape == Y.shape
 
 
+def test_a_parameter_that_is_not_finite(loaded, tmp_path):
+    model = build().fit(X, Y)
+    model.net_.module_.hidden.bias.data[3] = torch.nan
+    save(model, tmp_path / "nan.skc")
+    message = "the parameter 'module.hidden.bias' in it contains NaN or infinity"
+    refused(loaded, (tmp_path / "nan.skc").read_bytes(), message)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.skc", build())
