@@ -113,8 +113,7 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
     The net is made from its definition and filled with what the file holds.
     Nothing in the file is executed. What it holds is checked against the given
     object before it is used: classes, names, settings and shapes of the layers.
-    Of a layer that does not fit the error says what it is in the file, too, if
-    that has 4 kB or more for each layer; smaller ones know them by digests.
+    The error says what differs, as it is in the file and in the given object.
 
     Parameters
     ----------

@@ -13,32 +13,29 @@ from typing import Any
 from skorch import NeuralNet
 from torch import nn
 
-from .._nets import module_root, replace_modules, seeded
+from .._nets import part_root, seeded
 from ..nn.modules.folding import FoldedNorm, add_bias_, can_fold, has_new_bias, remove_norm_
 from ..nn.modules.low_rank import LowRank, blank_factors_, can_factorize, full_rank
-from .inventory import parts, root
 from .memory_limit import limited_memory
 
 Change = list[Any]
 
 
-def changes(net: NeuralNet) -> list[Change]:
+def changes(layers: Mapping[str, nn.Module]) -> list[Change]:
     """Return what was changed: kind, name of the layer, rank; parents before children."""
     found: list[Change] = []
-    for part_name, part in parts(net):
-        for name, layer in part.named_modules():
-            own = ".".join(filter(None, (part_name, name)))
-            if isinstance(layer, FoldedNorm):
-                found.append(["norm", own])
-            elif isinstance(layer, LowRank):
-                found.append(["low_rank", own, layer.uncut_rank])
-            elif has_new_bias(layer):
-                found.append(["bias", own])
+    for name, layer in layers.items():
+        if isinstance(layer, FoldedNorm):
+            found.append(["norm", name])
+        elif isinstance(layer, LowRank):
+            found.append(["low_rank", name, layer.uncut_rank])
+        elif has_new_bias(layer):
+            found.append(["bias", name])
     return found
 
 
 def replay(net: NeuralNet, recorded: Any, n_bytes: int) -> None:
-    """Do to a fresh net what `changes` has recorded; in place.
+    """Do to a fresh net what `changes` has recorded; in place, and past its optimizer.
 
     Parameters
     ----------
@@ -56,14 +53,12 @@ def replay(net: NeuralNet, recorded: Any, n_bytes: int) -> None:
     """
     if not recorded:
         return
-    container = root(net)
+    container = part_root(net)
     with limited_memory(n_bytes), seeded(0, net.device):
         for kind, name, *rest in recorded:
             layer = dict(container.named_modules()).get(name)
             if kind not in _KINDS or layer is None or not _KINDS[kind](layer, *rest):
                 raise ValueError(f"it changes the layer {name!r:.80} by {kind!r:.80}, {rest!r:.80}")
-    # The optimizer holds parameters that are not there any more.
-    replace_modules(net, dict(module_root(net).items()))
 
 
 def _norm(layer: nn.Module) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Names = tuple[str, ...]
+from .tensors import Entry
+
 HINT = "load needs an object that is built as the saved one was"
 
 
@@ -35,18 +36,23 @@ def check_layers(
         check_same(f"the layer {name!r}", text, other)
 
 
-def check_tensors(in_file: Mapping[Names, list[Any]], given: Mapping[Names, list[Any]]) -> None:
+def check_tensors(in_file: Sequence[Entry], given: Sequence[Entry]) -> None:
     """Compare dtypes and shapes of the tensors of two nets, and which are the same tensor."""
-    ours = {tuple(sorted(names)): spec for names, spec in in_file.items()}
-    theirs = {tuple(sorted(names)): spec for names, spec in given.items()}
-    for names, (dtype, shape) in ours.items():
+    theirs = {entry.names: entry for entry in given}
+    for names, dtype, shape, _, dense, _ in in_file:
         if names not in theirs:
             raise ValueError(
                 f"the saved net has the tensor {' = '.join(names)!r:.200}, the net of the given "
                 f"object has not (or not tied in the same way); {HINT}"
             )
-        check_same(f"the tensor {names[0]!r}", [dtype, shape], theirs[names])
-    if more := [" = ".join(names) for names in theirs if names not in ours]:
+        other = theirs.pop(names)
+        what = f"the tensor {names[0]!r}"
+        if dense or other.dense:
+            before = f"{what}, before units were removed,"
+            check_same(before, dense or shape, other.dense or other.shape)
+        check_same(what, [dtype, shape], [other.dtype, other.shape])
+    if theirs:
+        more = [" = ".join(names) for names in theirs]
         raise ValueError(
             f"the net of the given object has the tensors {more!r:.200}, which the saved net has "
             f"not (or not tied in the same way); {HINT}"

@@ -1,31 +1,50 @@
 """A fitted net to a header and streams, and the net again from a definition of the same structure.
 
-What a net is stands in two places: its definition, which the user gives again, and the arrays it
-has learned. The file holds the second, and of the first just enough to tell a definition that is
-not the same: the names and settings of all layers or, for a small net, what `_brief` makes of them.
+A definition, which the user gives again, makes the layers of a net; the arrays are what it has
+learned. The file holds the arrays, and of the layers just enough to tell a definition that makes
+others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sklearn.base import clone
 from skorch import NeuralNet
+from torch import Tensor, nn
 
-from .._nets import check_net, quiet, seeded
-from .checks import check_same
-from .coding.byte_streams import Coding, Reader, written
-from .inventory import changed_params, coded, layers, settings, tensors
+from .._nets import (
+    Names,
+    Stored,
+    changed_parameters,
+    inferred_labels,
+    is_part_parameter,
+    layers,
+    load_tensors_,
+    make_untrained,
+    mark_fitted_,
+    module_root,
+    part_root,
+    parts,
+    replace_modules,
+    set_trained_,
+    state_of,
+    stored,
+    uncut_shapes,
+)
+from ..nn.codes.coded_layers import PackedWeight, code_layer_
+from ..nn.codes.finite import all_finite
+from ..nn.surgery.shrinking import cut_to, shrink
+from .changes import changes, replay
+from .checks import check_layers, check_same, check_tensors
+from .coding.byte_streams import Coding, Reader
 from .memory_limit import limited_memory
 from .plain import from_plain, to_plain
-from .structure import in_brief, in_full, read_in_brief, read_in_full
-from .values import code_arrays, fill_, read_arrays
+from .tensors import Entry, code_arrays, entry_of, from_json, read_arrays, to_json
 
-# Bytes of streams for each thing that is described, in 20 to 40 bytes: about 1 % is well spent.
-_SMALL = 1 << 12
-_LABELS = "classes_inferred_"
-_NOT_MODULES = {*NeuralNet.prefixes_, "optimizer"}
+# What decides, beside the modules, how outputs become predictions.
+_SETTINGS = ("predict_nonlinearity", "threshold")
+_PLAIN = (str, int, float, bool)
 
 
 def net_to_header(
@@ -42,24 +61,26 @@ def net_to_header(
         otherwise (widths that follow the data) are recorded. None: of a bare net
         nobody knows what it was made from.
     streams : list of Coding
-        Appended to. Before the arrays comes the record in brief, where there is one.
+        Appended to.
     level : {"default", "smallest"}
         See :func:`skcompress._file.coding.arrays.code_levels`.
     """
-    codes, floats = coded(net), tensors(net)
+    own_layers = layers(parts(net))
+    uncut = uncut_shapes(own_layers)
+    owns = stored(net, uncut)
+    entries = [entry_of(names, own, uncut) for names, own in owns.items()]
     header = {
         "class": type(net).__qualname__,
-        "settings": settings(net),
-        "params": {} if definition is None else changed_params(net, definition),
+        "settings": _settings(net),
+        "params": {} if definition is None else _params(net, definition),
+        "layers": [[name, _described(layer)] for name, layer in own_layers.items()],
+        "tensors": [to_json(entry) for entry in entries],
     }
-    if hasattr(net, _LABELS):
-        header["labels"] = to_plain(getattr(net, _LABELS), streams, "the net's labels")
-    arrays = code_arrays(codes, floats, level)
-    if is_small(arrays, len(layers(net))):
-        streams.append(written(in_brief(net, codes, floats)))
-    else:
-        header |= in_full(net, codes, floats)
-    streams += arrays
+    if (labels := inferred_labels(net)) is not None:
+        header["labels"] = to_plain(labels, streams, "the net's labels")
+    if changed := changes(own_layers):
+        header["changes"] = changed
+    streams += code_arrays(entries, owns.values(), level)
     return header
 
 
@@ -91,48 +112,103 @@ def net_from_header(
         If the definition has another structure, or the header or a stream is none.
     """
     check_same("the class of the net", header["class"], type(definition).__qualname__)
-    check_same("the settings of the net", header["settings"], settings(definition))
+    check_same("the settings of the net", header["settings"], _settings(definition))
     labels = from_plain(header["labels"], streams) if "labels" in header else None
-    net = _made(header, definition, streams)
-    if is_in_full(header):
-        blank = read_in_full(header, net, streams.left, same_torch=same_torch)
-    else:
-        record = Reader(streams.stream())
-        blank = read_in_brief(record, net, streams.left, same_torch=same_torch)
-    packed, arrays = read_arrays(blank.codes, blank.specs, streams)
-    fill_(blank, packed, arrays)
-    if labels is not None:
-        setattr(blank.net, _LABELS, labels)
-    blank.net._set_training(False)
-    return check_net(blank.net, "load")
+    entries = [from_json(described) for described in header["tensors"]]
+    net = _made(header["params"], definition, streams.left)
+    replay(net, header.get("changes"), streams.left)
+    _cut_(net, entries)
+    own_layers = layers(parts(net))
+    described = {name: _described(layer) for name, layer in own_layers.items()}
+    check_layers(dict(header["layers"]), described, with_settings=same_torch)
+    uncut = uncut_shapes(own_layers)
+    owns = stored(net, uncut)
+    check_tensors(entries, [entry_of(names, own, uncut) for names, own in owns.items()])
+    _fill_(net, owns, entries, read_arrays(entries, streams))
+    for name, parameter in module_root(net).named_parameters():
+        if parameter.is_floating_point() and not all_finite(parameter):
+            raise ValueError(f"the parameter {name!r:.80} in it contains NaN or infinity")
+    mark_fitted_(net, labels)
+    return net
 
 
-def is_small(streams: Sequence[Coding], n_described: int) -> bool:
-    """Tell whether descriptions would be a large part of a file with these streams."""
-    return sum(stream.size for stream in streams) < _SMALL * n_described
+def _params(net: NeuralNet, definition: NeuralNet) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in changed_parameters(net, definition).items()
+        if is_part_parameter(net, name) and type(value) in _PLAIN
+    }
 
 
-def is_in_full(header: Mapping[str, Any]) -> bool:
-    """Tell whether the structure of a net is recorded in full, and not in brief."""
-    return "layers" in header
+def _settings(net: NeuralNet) -> dict[str, Any]:
+    """Return what decides how outputs become predictions, as far as it is unusual."""
+    settings = {}
+    for name in _SETTINGS:
+        value = getattr(net, name, None)
+        if value is not None and value not in ("auto", 0.5):
+            named = getattr(value, "__qualname__", type(value).__name__)
+            settings[name] = value if isinstance(value, _PLAIN) else named
+    return settings
 
 
-def _made(header: Mapping[str, Any], definition: NeuralNet, streams: Reader) -> NeuralNet:
-    """An untrained net of the recorded sizes; the global random states stay as they are."""
-    net = clone(definition)
-    params = header["params"]
+def _described(layer: nn.Module) -> str:
+    """Return the class of a layer, with its settings where it is one of torch's."""
+    own = getattr(type(layer), "_coded_base", type(layer))
+    # Dropout does nothing to predictions, and callbacks like to change it.
+    has_settings = own.__module__.startswith("torch.nn.") and "Dropout" not in own.__qualname__
+    return f"{own.__qualname__}({layer.extra_repr()})" if has_settings else own.__qualname__
+
+
+def _made(params: Mapping[str, Any], definition: NeuralNet, n_bytes: int) -> NeuralNet:
+    """Make an untrained net of the recorded widths."""
     for name, value in params.items():
-        prefix = name.partition("__")[0]
-        known = hasattr(net, prefix) and prefix not in _NOT_MODULES and "__" in name
-        if not known or type(value) not in (str, int, float, bool):
+        if not is_part_parameter(definition, name) or type(value) not in _PLAIN:
             raise ValueError(f"it sets the parameter {name!r:.80} of the net to {value!r:.80}")
     if not params:
-        with seeded(0, net.device), quiet(net):
-            return net.initialize()
+        return make_untrained(definition, {})
     try:
-        with limited_memory(streams.left), seeded(0, net.device), quiet(net):
-            return net.set_params(**params).initialize()
+        with limited_memory(n_bytes):
+            return make_untrained(definition, dict(params))
     except Exception as error:
         raise ValueError(
             f"the net cannot be made with its parameters {params!r:.200}: {error}"
         ) from error
+
+
+def _cut_(net: NeuralNet, entries: Sequence[Entry]) -> None:
+    """Remove as many units from an untrained net as the saved one had lost."""
+    shapes = {name: entry.shape for entry in entries if entry.dense for name in entry.names}
+    if not shapes:
+        return
+    container = module_root(net)
+    try:
+        cut = cut_to(container, shapes)
+        replace_modules(net, dict(cast(nn.ModuleDict, shrink(container, cut)).items()))
+    except Exception as error:  # sizes may fit each other in no way that a layer has thought of
+        raise ValueError(f"its units cannot be removed: {error}") from error
+
+
+def _fill_(
+    net: NeuralNet,
+    blank: Mapping[Names, Stored],
+    entries: Sequence[Entry],
+    read: Mapping[Names, Stored],
+) -> None:
+    """Put what was read into a net that had `blank` stored until now."""
+    by_name = {name: own for names, own in read.items() for name in names}
+    codes = {name: own for name, own in by_name.items() if isinstance(own, PackedWeight)}
+    values = {name: own for name, own in by_name.items() if isinstance(own, Tensor)}
+    container = part_root(net)
+    for name in [name for name in container.state_dict() if name in codes]:
+        layer_name, _, attr = name.rpartition(".")
+        layer = container.get_submodule(layer_name)
+        code_layer_(layer, {attr: codes[name].to(getattr(layer, attr).device)})
+    state = state_of(net)
+    for name in values.keys() - state.keys():  # a buffer outside of the state that was cut
+        container.get_buffer(name).copy_(values[name])
+    load_tensors_(net, {name: values.get(name, own) for name, own in state.items()})
+    for entry in entries:
+        own = read[entry.names] if entry.codes else blank[entry.names]
+        set_trained_(own, not entry.frozen)
+    # The optimizer holds the parameters that the definition has made.
+    replace_modules(net, {})

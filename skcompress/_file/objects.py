@@ -15,12 +15,12 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from .._nets import check_net
+from .._nets import NotPlainError, check_net
 from .checks import check_same
 from .coding.byte_streams import Coding, Reader, written
-from .figures import COUNTS, SHARES, read_figures, write_figures
-from .net import is_in_full, net_from_header, net_to_header
-from .plain import NotPlainError, from_plain, to_plain
+from .container import assemble, disassemble, file_size
+from .net import net_from_header, net_to_header
+from .plain import from_plain, to_plain
 from .probe import check_probe, summary, try_net, try_pipeline
 
 # What `predict` needs beside the net. A file may set these and no other attributes.
@@ -32,12 +32,84 @@ _FACTS = (
     "_n_features_out",
     "_target_shape",
 )
-_REPORTED = (*COUNTS, *SHARES)
+# Of the report: what is about the net and not about the fit or the file.
+_COUNTS = ("n_params", "n_nonzero", "macs", "dense_n_params", "dense_n_nonzero", "dense_macs")
+_SHARES = ("sparsity", "dense_sparsity")
 # Parameters of a step that do not change what it computes.
 _NOT_LEARNED = {"_sklearn_output_config"}
 _NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
 _MOST = 1 << 62  # in a report
-_SIZE = 8  # fixed, so that no size depends on that of the dense net
+# Sizes of files, in a fixed number of bytes: a file has its own in it.
+_SIZES = ("nbytes", "dense_nbytes")
+_SIZE_BYTES = 5
+
+
+def encode(obj: Any, level: str = "default") -> bytes:
+    """Return the bytes of the file of a fitted object.
+
+    Parameters
+    ----------
+    obj : object
+        See :func:`skcompress.io.save`.
+    level : {"default", "smallest"}, default="default"
+        How much work goes into the coding of weights.
+
+    Raises
+    ------
+    NotPlainError
+        If a part of it is of no kind that a file holds.
+    """
+    streams: list[Coding] = []
+    return assemble(_to_header(obj, streams, level), streams)
+
+
+def decode(data: bytes, obj: Any) -> Any:
+    """Return a fitted copy of `obj`, an object built as the saved one was.
+
+    Raises
+    ------
+    ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError
+        If the bytes are not those of a file, or of one of another structure.
+    """
+    header, streams, same_torch = disassemble(data)
+    fitted = _from_header(header, obj, streams, same_torch)
+    streams.finish()
+    return fitted
+
+
+def measure(estimator: Any, dense_net: NeuralNet | None = None) -> int | None:
+    """Return the size of the file of a fitted estimator, saved alone at the default level.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With all its fitted attributes.
+    dense_net : skorch.NeuralNet, default=None
+        Of what the size is if this were the estimator's net.
+
+    Returns
+    -------
+    n_bytes : int or None
+        None if it has a part that no file holds.
+    """
+    streams: list[Coding] = []
+    try:
+        header = _estimator_to_header(estimator, streams, "default", dense_net)
+    except NotPlainError:
+        return None
+    return file_size(header, streams)
+
+
+def measure_net(net: NeuralNet) -> int:
+    """Return the size of the file of a fitted net, saved alone at the default level.
+
+    Raises
+    ------
+    NotPlainError
+        If a part of it is of no kind that a file holds.
+    """
+    streams: list[Coding] = []
+    return file_size(_to_header(net, streams, "default"), streams)
 
 
 def is_compressed(obj: Any) -> bool:
@@ -45,31 +117,11 @@ def is_compressed(obj: Any) -> bool:
     return isinstance(obj, BaseEstimator) and hasattr(type(obj), "_check_targets")
 
 
-def to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> dict[str, Any]:
-    """Describe a fitted object, and append its arrays to `streams`.
-
-    Parameters
-    ----------
-    obj : object
-        A compressing estimator, a skorch net, or a Pipeline of these and of steps
-        whose state is plain.
-    streams : list of Coding
-        Appended to.
-    level : {"default", "smallest"}
-        See :func:`skcompress._file.coding.arrays.code_levels`.
-    where : str, default=""
-        Name of the step, for messages.
-
-    Raises
-    ------
-    NotPlainError
-        If a part of it is of no kind that a file holds.
-    NotFittedError
-        If it is not fitted.
-    """
+def _to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> dict[str, Any]:
+    """Describe a fitted object, and append its arrays to `streams`; `where` names the step."""
     if isinstance(obj, Pipeline):
         steps = [
-            [name, to_header(step, streams, level, f"{where}{name}.")] for name, step in obj.steps
+            [name, _to_header(step, streams, level, f"{where}{name}.")] for name, step in obj.steps
         ]
         probe = None if where else summary(try_pipeline(obj))
         return {"kind": "pipeline", "steps": steps, "probe": probe}
@@ -81,11 +133,11 @@ def to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> d
             raise NotFittedError(
                 f"save got a {type(obj).__name__} that is not fitted yet. Call its `fit` first."
             )
-        return estimator_to_header(obj, streams, level)
+        return _estimator_to_header(obj, streams, level)
     return _step_to_header(obj, streams, where)
 
 
-def estimator_to_header(
+def _estimator_to_header(
     estimator: Any, streams: list[Coding], level: str, dense_net: NeuralNet | None = None
 ) -> dict[str, Any]:
     """Describe a fitted estimator, or what it would be if `dense_net` were its net."""
@@ -96,33 +148,31 @@ def estimator_to_header(
         for name in sorted(_FACTS)  # as the header sorts them
         if name in vars(estimator)
     }
+    known = estimator.report_
     report = {
-        name: estimator.report_[f"dense_{name.removeprefix('dense_')}" if is_dense else name]
-        for name in _REPORTED
+        name: to_plain(
+            known[f"dense_{name.removeprefix('dense_')}" if is_dense else name],
+            streams,
+            f"the report's {name!r}",
+        )
+        for name in (*_COUNTS, *_SHARES)
     }
-    dense_nbytes = estimator.report_.get("dense_nbytes") or 0
-    probe = summary(try_net(net, vars(estimator)))
-    own: list[Coding] = []
-    header: dict[str, Any] = {
+    sizes = [(known.get(name) or 0).to_bytes(_SIZE_BYTES, "little") for name in _SIZES]
+    streams.append(written(b"".join(sizes)))
+    return {
         "kind": "estimator",
         "class": type(estimator).__name__,
         "facts": facts,
-        "net": net_to_header(net, _definition(estimator), own, level),
+        "report": report,
+        "probe": summary(try_net(net, vars(estimator))),
+        "net": net_to_header(net, _definition(estimator), streams, level),
     }
-    if is_in_full(header["net"]):
-        header["report"] = {name: to_plain(value, streams, name) for name, value in report.items()}
-        header["probe"] = probe
-        streams.append(written(dense_nbytes.to_bytes(_SIZE, "little")))
-    else:
-        streams.append(written(write_figures(report, dense_nbytes, probe)))
-    streams += own
-    return header
 
 
-def from_header(header: Mapping[str, Any], obj: Any, streams: Reader, *, same_torch: bool) -> Any:
-    """Return a fitted copy of `obj` with what `to_header` described; ValueError if it differs."""
-    kind, given = header["kind"], _kind(obj)
-    check_same("the kind of object", kind, given)
+def _from_header(header: Mapping[str, Any], obj: Any, streams: Reader, same_torch: bool) -> Any:
+    """Return a fitted copy of `obj` with what `_to_header` described; ValueError if it differs."""
+    kind = header["kind"]
+    check_same("the kind of object", kind, _kind(obj))
     if kind == "pipeline":
         return _pipeline_from_header(header, obj, streams, same_torch)
     if kind == "net":
@@ -164,7 +214,7 @@ def _pipeline_from_header(
     check_same("the steps of the Pipeline", names, [name for name, _ in obj.steps])
     pipeline = clone(obj)
     pipeline.steps = [
-        (name, from_header(part, step, streams, same_torch=same_torch))
+        (name, _from_header(part, step, streams, same_torch))
         for (name, part), (_, step) in zip(header["steps"], obj.steps, strict=True)
     ]
     if header["probe"] is not None:
@@ -177,20 +227,19 @@ def _estimator_from_header(
 ) -> Any:
     check_same("the class of the estimator", header["class"], type(obj).__name__)
     facts = {name: from_plain(value, streams) for name, value in header["facts"].items()}
-    if is_in_full(header["net"]):
-        report = {name: from_plain(value, streams) for name, value in header["report"].items()}
-        dense_nbytes = int.from_bytes(streams.stream(), "little") or None
-        probe = header["probe"]
-    else:
-        report, dense_nbytes, probe = read_figures(streams.stream())
+    report = {name: from_plain(value, streams) for name, value in header["report"].items()}
     _check_facts(facts, obj)
     _check_report(report)
+    sizes = Reader(streams.stream())
+    for name in _SIZES:
+        report[name] = int.from_bytes(sizes.take(_SIZE_BYTES), "little") or None
+    sizes.finish()
     net = net_from_header(header["net"], _definition(obj), streams, same_torch=same_torch)
     output = try_net(net, facts)
-    check_probe(probe, output)
+    check_probe(header["probe"], output)
     if output is not None and output.size != facts["_n_features_out"]:
         raise ValueError("what it says of inputs and outputs does not fit its net")
-    report.update(history=[], dense_trained=False, nbytes=None, dense_nbytes=dense_nbytes)
+    report.update(history=[], dense_trained=False)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
     learned = {**facts, "net_": net, "_report": Bunch(**report)}
@@ -231,9 +280,9 @@ def _check_facts(facts: dict[str, Any], obj: Any) -> None:
 
 def _check_report(report: dict[str, Any]) -> None:
     is_right = (
-        set(report) == set(_REPORTED)
-        and all(_is_count(report[name]) for name in COUNTS)
-        and all(type(report[name]) in (int, float) for name in SHARES)
+        set(report) == {*_COUNTS, *_SHARES}
+        and all(_is_count(report[name]) for name in _COUNTS)
+        and all(type(report[name]) in (int, float) for name in _SHARES)
     )
     if not is_right:
         raise ValueError("its report has not the entries that reports have")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._nets import NotPlainError
 from .coding.arrays import code_values, read_values
 from .coding.byte_streams import Coding, Reader
 
@@ -26,10 +27,6 @@ _LONGEST_RANGE = 1 << 10
 # An array in a stream may be this many times larger than the stream, and this much besides.
 _MOST_RATIO, _FREE = 64, 1 << 16
 _MOST_TEXT = 1 << 22  # characters of an array of strings of one width
-
-
-class NotPlainError(TypeError):
-    """A value is of no kind that a file holds; says where and what it is."""
 
 
 def to_plain(value: Any, streams: list[Coding], where: str) -> Any:

@@ -6,7 +6,7 @@ functions named here.
 
 from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .checks import check_net, check_trainable, check_unfitted_net
-from .copying import FrozenNet, copy_net, module_root, quiet, replace_modules
+from .copying import FrozenNet, copy_net, make_untrained, quiet, replace_modules
 from .criterion import check_probabilities, is_binary
 from .definition import criterion_name, initialize, max_epochs_of, module_name
 from .fitted import history_rows, is_fitted
@@ -16,6 +16,25 @@ from .rows import n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from .seeding import seeded, training_threads
 from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows
+from .state import (
+    Names,
+    NotPlainError,
+    Stored,
+    changed_parameters,
+    inferred_labels,
+    is_part_parameter,
+    is_trained,
+    layers,
+    load_tensors_,
+    mark_fitted_,
+    module_root,
+    part_root,
+    parts,
+    set_trained_,
+    state_of,
+    stored,
+    uncut_shapes,
+)
 from .teacher_loss import Teacher, check_distillable
 from .training import Progress, train
 from .watching import check_unshared, layer_name, module_inputs, with_layer_name
@@ -23,13 +42,17 @@ from .watching import check_unshared, layer_name, module_inputs, with_layer_name
 __all__ = [
     "ExtraRows",
     "FrozenNet",
+    "Names",
+    "NotPlainError",
     "Predictor",
     "Progress",
     "SampleWeightMixin",
     "SoftTargets",
+    "Stored",
     "Teacher",
     "batch_loss",
     "batches_of",
+    "changed_parameters",
     "check_distillable",
     "check_net",
     "check_probabilities",
@@ -40,12 +63,19 @@ __all__ = [
     "criterion_name",
     "fetch_trained",
     "history_rows",
+    "inferred_labels",
     "initialize",
     "is_binary",
     "is_fitted",
+    "is_part_parameter",
+    "is_trained",
     "key_of",
     "layer_name",
+    "layers",
     "limit_batch_size",
+    "load_tensors_",
+    "make_untrained",
+    "mark_fitted_",
     "max_epochs_of",
     "module_inputs",
     "module_name",
@@ -55,17 +85,23 @@ __all__ = [
     "net_identity",
     "net_state_digest",
     "pack_sample_weight",
+    "part_root",
+    "parts",
     "predict_raw",
     "quiet",
     "replace_modules",
     "seeded",
+    "set_trained_",
     "some_rows",
     "stack_rows",
+    "state_of",
+    "stored",
     "take_rows",
     "takes_sample_weight",
     "train",
     "train_and_validation_rows",
     "training_threads",
+    "uncut_shapes",
     "validation_loss",
     "with_layer_name",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from ..nn.codes.finite import all_finite
 from .fitted import is_fitted
+from .state import layers, modules
 
 
 def check_net(net: Any, caller: str) -> NeuralNet:
@@ -51,7 +51,7 @@ def check_net(net: Any, caller: str) -> NeuralNet:
             f"{caller} got a {type(net).__name__} that is not fitted yet. Call its `fit` first, "
             "or give it unfitted as `estimator` to CompressedClassifier or CompressedRegressor."
         )
-    for name, module in named_modules(net):
+    for name, module in layers(modules(net)).items():
         _check_module(name, module, caller)
     _check_finite(net, caller)
     return net
@@ -97,15 +97,6 @@ def check_unfitted_net(net: Any, caller: str, parameter: str = "estimator") -> N
 def has_module_instance(net: NeuralNet) -> bool:
     """Whether clones of the net would share trained weights through a module instance."""
     return isinstance(net.module, nn.Module) and not net.get_params_for("module")
-
-
-def named_modules(net: NeuralNet) -> Iterator[tuple[str, nn.Module]]:
-    """Every layer of every module of the net, by its dotted name below the net."""
-    for module_name in net._modules:
-        module = getattr(net, module_name + "_")
-        if isinstance(module, nn.Module):
-            for name, layer in module.named_modules():
-                yield ".".join(filter(None, (module_name, name))), layer
 
 
 def forward_names(net: NeuralNet) -> set[str]:
@@ -157,8 +148,7 @@ def _check_module(name: str, module: nn.Module, caller: str) -> None:
 
 
 def _check_finite(net: NeuralNet, caller: str) -> None:
-    for module_name in net._modules:
-        module = getattr(net, module_name + "_")
+    for module in modules(net).values():
         for name, parameter in module.named_parameters():
             if isinstance(parameter, nn.parameter.UninitializedParameter):
                 raise NotFittedError(

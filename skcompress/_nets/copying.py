@@ -19,6 +19,8 @@ from skorch.utils import get_map_location
 from torch import nn
 
 from ..nn.modules.copying import copy_module
+from .seeding import seeded
+from .state import part_names, parts
 
 
 @contextmanager
@@ -30,6 +32,16 @@ def quiet(net: NeuralNet) -> Iterator[None]:
         yield
     finally:
         net.verbose = verbose
+
+
+def make_untrained(definition: NeuralNet, params: dict[str, Any]) -> NeuralNet:
+    """Return an initialized net of a definition with other values for some of its parameters.
+
+    The definition and the global random states stay as they are.
+    """
+    net = clone(definition)
+    with seeded(0, net.device), quiet(net):
+        return net.set_params(**params).initialize()
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
@@ -55,29 +67,6 @@ def replace_modules(net: NeuralNet, modules: dict[str, nn.Module]) -> NeuralNet:
     return net
 
 
-def module_root(net: NeuralNet) -> nn.ModuleDict:
-    """Return a container with the net's live modules, so that all of them have one root.
-
-    A container is needed because the module of a net may itself be a layer
-    (``NeuralNetClassifier(nn.Linear, ...)``), which is then replaced as a whole.
-    """
-    return nn.ModuleDict({name: getattr(net, name + "_") for name in net._modules})
-
-
-def fit_parameters(net: NeuralNet) -> dict[str, Any]:
-    """Return the constructor parameters that decide what training yields.
-
-    `verbose` only decides what is printed; callbacks are part of the list as
-    they may change the learning rate, the weights or the end of the training.
-    """
-    return {
-        name: value for name, value in net.get_params(deep=False).items() if name not in _NEUTRAL
-    }
-
-
-_NEUTRAL = ("verbose", "history", "initialized_", "virtual_params_")
-
-
 class FrozenNet:
     """A fitted net in a form that any pickler can carry, `__main__` modules included.
 
@@ -94,9 +83,8 @@ class FrozenNet:
         dropped = {name + "_" for name in net._optimizers} | {"callbacks_"}
         self.net_class = type(net)
         self.state = {k: v for k, v in net.__dict__.items() if k not in dropped}
-        for name in net._modules + net._criteria:
-            part = self.state[name + "_"]
-            if isinstance(part, nn.Module) and _device_of(part).type != "cpu":
+        for name, part in parts(net).items():
+            if _device_of(part).type != "cpu":
                 # Unpickling must work on machines without this device.
                 self.state[name + "_"] = copy_module(part).cpu()
 
@@ -110,8 +98,6 @@ def _rebuild(
 ) -> NeuralNet:
     net = object.__new__(net_class)
     state = dict(state)
-    for name in state["_modules"] + state["_criteria"]:
-        state[name + "_"] = carry(state[name + "_"])
     for key, value in state.items():
         if key == "callbacks" or key.startswith("callbacks__"):
             state[key] = clone(value, safe=False)
@@ -119,6 +105,8 @@ def _rebuild(
     state["history_"] = copy.deepcopy(state.get("history_"))
     # Past skorch's __setattr__, which would register modules a second time.
     net.__dict__.update(state)
+    for name in part_names(net):
+        net.__dict__[name + "_"] = carry(state[name + "_"])
     _move_to_device(net)
     if not state.get("_trimmed_for_prediction", False):
         with quiet(net):
@@ -143,10 +131,8 @@ def _move_to_device(net: NeuralNet) -> None:
         return
     # Falls back to the CPU, with skorch's warning, where the device is missing.
     net.device = net._check_device(net.device, get_map_location(net.device))
-    for name in net._modules + net._criteria:
-        part = net.__dict__[name + "_"]
-        if isinstance(part, nn.Module):
-            part.to(net.device)
+    for part in parts(net).values():
+        part.to(net.device)
 
 
 def _device_of(module: nn.Module) -> torch.device:

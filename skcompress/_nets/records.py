@@ -14,17 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.history import History
-from torch import Tensor, nn
 
 from .._caching.fingerprint import Unfingerprintable, fingerprint
 from .._caching.store import Record, Store
 from ..exceptions import CacheWarning
-from .copying import fit_parameters
 from .predicting import predict_raw
 from .seeding import seeded
+from .state import (
+    changed_parameters,
+    fit_parameters,
+    inferred_labels,
+    load_tensors_,
+    mark_fitted_,
+    parts,
+    state_of,
+)
 
-_CLASSES = "classes_inferred_"
+_LABELS = "!classes_inferred_"
 _BFLOAT16 = "@bfloat16"
 
 
@@ -114,7 +120,7 @@ def net_identity(net: NeuralNet) -> str:
 def net_state_digest(net: NeuralNet) -> str:
     """Digest of what a further training starts from: arrays, layers, parameters and code."""
     layers = [
-        (name, type(layer)) for _, part in _parts(net) for name, layer in part.named_modules()
+        (name, type(layer)) for part in parts(net).values() for name, layer in part.named_modules()
     ]
     return fingerprint(net_identity(net), layers, net_digest(net))
 
@@ -137,22 +143,13 @@ def key_of(*parts: Any) -> str | None:
         return None
 
 
-def _parts(net: NeuralNet) -> list[tuple[str, nn.Module]]:
-    parts = [(name, getattr(net, name + "_")) for name in net._modules + net._criteria]
-    return [(name, part) for name, part in parts if isinstance(part, nn.Module)]
-
-
 def _arrays(net: NeuralNet) -> dict[str, np.ndarray]:
     arrays = {}
-    for part_name, part in _parts(net):
-        for name, value in part.state_dict().items():
-            if not isinstance(value, Tensor):
-                raise TypeError(f"the state {name!r} is a {type(value).__name__}, not a tensor")
-            key = f"{part_name}.{name}"
-            tensor = value.detach().cpu()
-            if tensor.dtype == torch.bfloat16:  # which numpy does not know
-                key, tensor = key + _BFLOAT16, tensor.view(torch.int16)
-            arrays[key] = tensor.numpy().copy()
+    for key, value in state_of(net).items():
+        tensor = value.detach().cpu()
+        if tensor.dtype == torch.bfloat16:  # which numpy does not know
+            key, tensor = key + _BFLOAT16, tensor.view(torch.int16)
+        arrays[key] = tensor.numpy().copy()
     return arrays
 
 
@@ -163,18 +160,16 @@ def _load(net: NeuralNet, arrays: Mapping[str, np.ndarray]) -> None:
         if key.endswith(_BFLOAT16):
             key, tensor = key.removesuffix(_BFLOAT16), tensor.view(torch.bfloat16)
         state[key] = tensor
-    for part_name, part in _parts(net):
-        prefix = part_name + "."
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        part.load_state_dict(own, strict=True)
+    load_tensors_(net, state)
 
 
 def _to_record(net: NeuralNet, blank: NeuralNet) -> Record:
     arrays = _arrays(net)
-    if hasattr(net, _CLASSES):
-        arrays["!" + _CLASSES] = np.asarray(getattr(net, _CLASSES))
-    meta = {"history": _plain_history(net.history_), "params": _changed_params(net, blank)}
-    return Record(arrays, meta)
+    if (own := inferred_labels(net)) is not None:
+        arrays[_LABELS] = np.asarray(own)
+    # Parameters may have been set by the training itself, by callbacks that read the data.
+    params = changed_parameters(net, blank)
+    return Record(arrays, {"history": _plain_history(net.history_), "params": params})
 
 
 def _from_record(net: NeuralNet, record: Record) -> NeuralNet:
@@ -182,23 +177,10 @@ def _from_record(net: NeuralNet, record: Record) -> NeuralNet:
         with seeded(0, net.device):
             net.set_params(verbose=0, **record.meta["params"]).initialize()
     arrays = dict(record.arrays)
-    if "!" + _CLASSES in arrays:
-        setattr(net, _CLASSES, arrays.pop("!" + _CLASSES))
+    own = arrays.pop(_LABELS, None)
     _load(net, arrays)
-    net.history_ = History([dict(row) for row in record.meta["history"]])
-    net._set_training(False)
+    mark_fitted_(net, own, record.meta["history"])
     return net
-
-
-def _changed_params(net: NeuralNet, blank: NeuralNet) -> dict[str, Any]:
-    """Parameters that the training itself has set, as callbacks that read the data do."""
-    before = fit_parameters(blank)
-    after = {k: v for k, v in fit_parameters(net).items() if "__" in k and _is_plain(v)}
-    return {k: v for k, v in after.items() if k not in before or before[k] != v}
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | None)
 
 
 def _plain_history(history: Any) -> list[dict[str, Any]]:

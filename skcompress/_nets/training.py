@@ -17,10 +17,10 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from ..nn.modules.weights import find_weights
-from .copying import module_root
 from .sample_weight import pack_sample_weight
 from .seeding import SeededSplit, seeded
 from .soft_targets import SoftTargets, SoftTargetsMixin
+from .state import module_root
 from .teacher_loss import Teacher, TeacherMixin
 
 Progress = Callable[[], None]

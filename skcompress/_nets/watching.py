@@ -10,9 +10,10 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._torch import tree_map_only
-from .copying import copy_net, module_root
+from .copying import copy_net
 from .predicting import predict_raw
 from .rows import n_rows, some_rows, take_rows
+from .state import module_root
 
 # Batch sizes of the recorded predictions.
 _BATCHES = (1, 2, 16)

@@ -1,10 +1,7 @@
 """Models of every kind that a file holds, each as a function that builds it unfitted, and rows."""
 
-from contextlib import contextmanager, nullcontext
-
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.decomposition import PCA
@@ -24,7 +21,6 @@ from skcompress import (
     MagnitudePruner,
     Quantizer,
 )
-from skcompress._file import net as _net
 from tests.sample_nets import (
     MLP,
     Attention,
@@ -123,17 +119,6 @@ class SiameseNet(type(make_classifier())):
 
     def infer(self, x, **fit_params):
         return self.head_(torch.relu(self.module_(x)))
-
-
-@contextmanager
-def record_in_full():
-    """Within it nets are saved with the record in full, as only large ones are otherwise."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_net, "_SMALL", 0)
-        yield
-
-
-FORMS = {"in brief": nullcontext, "in full": record_in_full}
 
 
 def digits(n=200):

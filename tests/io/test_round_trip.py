@@ -13,7 +13,7 @@ from skcompress import CompressedClassifier, Quantizer
 from skcompress.io import load, save
 from skcompress.nn.codes.coded_layers import packed_weights
 from tests.conftest import _global_rng_states
-from tests.io.cases import CASES, FORMS, digits, predictions
+from tests.io.cases import CASES, digits, predictions
 from tests.sample_nets import MLP, make_classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
@@ -43,14 +43,12 @@ def state_of(net):
     }
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_predictions(name, form, tmp_path):
+def test_the_same_predictions(name, tmp_path):
     model, build, X, _ = fitted(name)
     before = state_of(net_of(model))
     unfitted, random_states = build(), _global_rng_states()
-    with FORMS[form]():
-        save(model, tmp_path / "model.skc")
+    save(model, tmp_path / "model.skc")
     loaded = load(tmp_path / "model.skc", unfitted)
     assert _global_rng_states() == random_states
     expected = predictions(model, X)
@@ -73,16 +71,14 @@ def test_the_same_predictions(name, form, tmp_path):
     assert not hasattr(unfitted, "net_")
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CASES)
-def test_the_reported_size_is_that_of_the_file(name, form, tmp_path):
+def test_the_reported_size_is_that_of_the_file(name, tmp_path):
     model, build, _, _ = fitted(name)
     model, unfitted = estimator_in(model), estimator_in(build())
-    with FORMS[form]():
-        save(model, tmp_path / "model.skc")
-        assert model.report_.nbytes == (tmp_path / "model.skc").stat().st_size
-        loaded = load(tmp_path / "model.skc", unfitted)
-        save(loaded, tmp_path / "again.skc")
+    save(model, tmp_path / "model.skc")
+    assert model.report_.nbytes == (tmp_path / "model.skc").stat().st_size
+    loaded = load(tmp_path / "model.skc", unfitted)
+    save(loaded, tmp_path / "again.skc")
     known = {k: v for k, v in model.report_.items() if k not in ("history", "dense_trained")}
     assert {k: loaded.report_[k] for k in known} == known
     assert (tmp_path / "again.skc").read_bytes() == (tmp_path / "model.skc").read_bytes()

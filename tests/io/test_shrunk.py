@@ -22,7 +22,6 @@ from skcompress import (
     StructuredPruner,
     TrainingData,
 )
-from skcompress._file import brief as _brief
 from skcompress._file import container as container
 from skcompress._file import decode, encode
 from skcompress._nets import replace_modules, seeded
@@ -31,7 +30,7 @@ from skcompress.io import load, save
 from skcompress.nn.graph import trace
 from skcompress.nn.surgery.proof import provable, prove
 from skcompress.nn.surgery.shrinking import uncut_shapes
-from tests.io.cases import FORMS, SHAPES, classifier, digits, images, record_in_full, series, tokens
+from tests.io.cases import SHAPES, classifier, digits, images, series, tokens
 from tests.io.test_hostile import NET, check_mutations, drop, parts, put, with_header
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import EACH, SIZES, half_of, outputs
@@ -63,9 +62,8 @@ def plain_attributes(module):
     }
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", PRUNED)
-def test_every_architecture_of_the_zoo(name, form):
+def test_every_architecture_of_the_zoo(name):
     case = CASES[name]
     module, calls = case.module(), [case.call(n) for n in SIZES]
     graph = provable(module, trace(module, calls), calls)
@@ -73,8 +71,7 @@ def test_every_architecture_of_the_zoo(name, form):
     definition = NeuralNet(case.build, criterion=nn.MSELoss, verbose=0)
     with seeded(0):
         net = definition.initialize()
-    with FORMS[form]():
-        data = encode(replace_modules(net, {"module": pruned}))
+    data = encode(replace_modules(net, {"module": pruned}))
     again = decode(data, NeuralNet(case.build, criterion=nn.MSELoss, verbose=0))
     assert repr(again.module_) == repr(pruned)
     assert plain_attributes(again.module_) == plain_attributes(pruned)
@@ -82,8 +79,7 @@ def test_every_architecture_of_the_zoo(name, form):
         outputs(again.module_, case.call(5)), outputs(pruned, case.call(5)), strict=True
     ):
         assert torch.equal(ours, theirs)
-    with FORMS[form]():
-        assert encode(again) == data
+    assert encode(again) == data
 
 
 def test_masked_nets_are_refused_with_the_way_out():
@@ -238,21 +234,21 @@ class Deep(nn.Sequential):
         super().__init__(*itertools.chain(*layers), nn.Linear(20, 10))
 
 
-def test_the_record_takes_few_bytes_and_only_where_units_went():
+def test_shapes_before_the_cut_take_few_bytes_and_only_where_units_went():
     net = make_classifier(Deep, max_epochs=1).fit(X, Y)
     small = PRUNE.fit_transform(net, TrainingData(X, Y))
-    n_bytes = len(_brief.write_sizes(small)) - len(_brief.write_sizes(net))
-    assert len(_brief.write_sizes(net)) == 1
-    assert n_bytes == 2 * 6  # each width once: how many as expected come before it, and what it is
-    with record_in_full():
-        assert "dense_shapes" not in header_of(net)
-        header = header_of(small)
-    shapes = header["object"]["net"]["dense_shapes"]
-    assert len(shapes) == 6 * 6 + 1
+    assert options_of(header_of(net)) == []
+    header = header_of(small)
+    assert len(options_of(header)) == 6 * 6 + 1
     with_them = len(container._deflated(container._as_json(header)))
-    del header["object"]["net"]["dense_shapes"]
+    for entry in header["object"]["net"]["tensors"]:
+        del entry[3:]
     n_bytes = with_them - len(container._deflated(container._as_json(header)))
-    assert n_bytes < 8 * len(shapes)
+    assert n_bytes < 6 * (6 * 6 + 1)
+
+
+def options_of(header):
+    return [list(entry[3]) for entry in header["object"]["net"]["tensors"] if len(entry) > 3]
 
 
 def header_of(net):
@@ -266,8 +262,7 @@ def build():
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "good.skc"
-    with record_in_full():
-        save(build().fit(X, Y), path)
+    save(build().fit(X, Y), path)
     return path.read_bytes()
 
 
@@ -279,42 +274,42 @@ def test_another_definition_is_refused(good, loaded, tmp_path):
     with pytest.raises(FileFormatError, match="before units were removed"):  # as small as is left
         loaded(good, wider.set_params(estimator__module__n_hidden=16))
     dense = classifier(shape_params=SHAPES)().fit(X, Y)
-    with record_in_full():
-        save(dense, tmp_path / "dense.skc")
+    save(dense, tmp_path / "dense.skc")
     with pytest.raises(FileFormatError, match="out_features=32.* out_features=40"):
         load(tmp_path / "dense.skc", wider.set_params(estimator__module__n_hidden=40))
 
 
-DENSE = (*NET, "dense_shapes")
-CODED, BIAS = (*NET, "codes", 0, 1), (*NET, "tensors", 0, 2)
+TENSORS = (*NET, "tensors")
+BIAS, CODED = (*TENSORS, 0), (*TENSORS, 1)
+DENSE = (*CODED, 3, "dense")
 CHANGES = [
+    (put(*TENSORS, []), "'module.hidden' is .*out_features=16.* out_features=32"),
     (drop(*DENSE), "'module.hidden' is .*out_features=16.* out_features=32"),
-    (put(*DENSE, {}), "'module.hidden' is .*out_features=16.* out_features=32"),
-    (put(*DENSE, []), "cannot be loaded"),
-    (put(*DENSE, [1]), "cannot be loaded"),
-    (put(*DENSE, "module.hidden.weight", [33, 64]), "before units were removed"),
-    (put(*DENSE, "module.hidden.weight", [1 << 40, 64]), "before units were removed"),
-    (put(*DENSE, "module.hidden.weight", 32), "before units were removed"),
-    (put(*DENSE, "module.nothing.weight", [32, 64]), "before units were removed"),
-    (put(*DENSE, "criterion.weight", [32, 64]), "before units were removed"),
-    (put(*DENSE, "module.hidden.__class__", [32, 64]), "before units were removed"),
-    (drop(*DENSE, "module.hidden.bias"), "'module.hidden.bias'"),
-    (put(*CODED, [33, 64]), "'module.hidden.weight' .*larger"),
-    (put(*CODED, [1 << 40, 1 << 40]), "'module.hidden.weight' .*larger"),
-    (put(*CODED, [0, 64]), "'module.hidden.weight' .*empty"),
-    (put(*CODED, [-16, 64]), "'module.hidden.weight' .*empty"),
-    (put(*CODED, [16, 64, 1]), "'module.hidden.weight'"),
-    (put(*CODED, [16.0, 64]), "'module.hidden.weight' has the shape"),
-    (put(*CODED, [True, 64]), "'module.hidden.weight' has the shape"),
-    (put(*CODED, 16), "cannot be loaded"),
-    (put(*CODED, [15, 64]), "'module.hidden' is"),
-    (put(*CODED, [16, 63]), "'module.hidden' is"),
-    (put(*BIAS, [15]), "cannot be loaded"),
-    (put(*BIAS, [1]), "cannot be loaded"),
-    (put(*NET, "codes", 0, 0, ["module.other.weight"]), "lacks 'module.hidden.weight'"),
-    (put(*NET, "codes", 0, 0, [["module.hidden.weight"]]), "cannot be loaded"),
-    (put(*NET, "codes", 0, []), "cannot be loaded"),
-    (put(*NET, "tensors", 0, ["module.hidden.bias"]), "cannot be loaded"),
+    (drop(*BIAS, 3, "dense"), r"'module.hidden.bias' is .*\[16\]\] in the file, but .*\[32\]"),
+    (put(*DENSE, []), "'module.hidden' is .*out_features=16.* out_features=32"),
+    (put(*DENSE, [33, 64]), "'module.hidden.weight', before units were removed, is"),
+    (put(*DENSE, [1 << 40, 64]), "'module.hidden.weight', before units were removed, is"),
+    (put(*DENSE, [32, 64.0]), "unknown kind"),
+    (put(*DENSE, [True, 64]), "unknown kind"),
+    (put(*DENSE, 32), "unknown kind"),
+    (put(*DENSE, {}), "unknown kind"),
+    (put(*CODED, 2, [33, 64]), "'module.hidden.weight' .*larger"),
+    (put(*CODED, 2, [1 << 40, 1 << 40]), "'module.hidden.weight' .*larger"),
+    (put(*CODED, 2, [0, 64]), "'module.hidden.weight' .*empty"),
+    (put(*CODED, 2, [-16, 64]), "'module.hidden.weight' .*empty"),
+    (put(*CODED, 2, [16, 64, 1]), "'module.hidden.weight'"),
+    (put(*CODED, 2, [16.0, 64]), "unknown kind"),
+    (put(*CODED, 2, [True, 64]), "unknown kind"),
+    (put(*CODED, 2, 16), "unknown kind"),
+    (put(*CODED, 2, [15, 64]), "'module.hidden' is"),
+    (put(*CODED, 2, [16, 63]), "'module.hidden' is"),
+    (put(*BIAS, 2, [15]), "cannot be loaded"),
+    (put(*BIAS, 2, [1]), "cannot be loaded"),
+    (put(*CODED, 0, ["module.other.weight"]), "cannot be loaded"),
+    (put(*CODED, 0, ["module.hidden.__class__"]), "cannot be loaded"),
+    (put(*CODED, 0, [["module.hidden.weight"]]), "unknown kind"),
+    (put(*CODED, []), "cannot be loaded"),
+    (put(*BIAS, ["module.hidden.bias"]), "cannot be loaded"),
 ]
 
 
