@@ -7,7 +7,9 @@ functions named here.
 from .checks import check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, module_root, quiet, replace_modules
 from .criterion import check_probabilities, is_binary
+from .parameters import check_unshared, layer_name, with_layer_name
 from .predicting import Predictor, predict_raw
+from .recorded_inputs import module_inputs
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from .rows import n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
@@ -15,7 +17,6 @@ from .seeding import seeded, training_threads
 from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows
 from .teacher_loss import Teacher, check_distillable
 from .training import Progress, train
-from .watching import check_unshared, layer_name, module_inputs, with_layer_name
 
 __all__ = [
     "ExtraRows",
