@@ -51,7 +51,6 @@ ATTRIBUTES: dict[str, str] = {
     "torch.nn.Module._backward_hooks": "a layer with hooks is not replaced or folded",
     "torch.nn.Module._forward_hooks": "a layer with hooks is not replaced or folded",
     "torch.nn.Module._forward_pre_hooks": "a layer with hooks is not replaced or folded",
-    "torch.nn.Module._non_persistent_buffers_set": "a file holds these buffers too",
     "torch.nn.Module._compiled_call_impl": "made by `compile`, not part of a fingerprint",
     "torch._dynamo.OptimizedModule._orig_mod": "the module that `torch.compile` has wrapped",
     "torch.nn.RNNBase._all_weights": "names of the weights by layer and direction",

@@ -6,11 +6,13 @@ functions named here.
 
 from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .checks import check_net, check_trainable, check_unfitted_net
-from .copying import FrozenNet, copy_net, make_untrained, quiet, replace_modules
+from .copying import FrozenNet, copy_net, replace_modules
 from .criterion import check_probabilities, is_binary
-from .definition import criterion_name, initialize, max_epochs_of, module_name
+from .definition import criterion_name, initialize, make_untrained, max_epochs_of, module_name
 from .fitted import history_rows, is_fitted
+from .parameters import check_unshared, layer_name, with_layer_name
 from .predicting import Predictor, predict_raw
+from .recorded_inputs import module_inputs
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from .rows import n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
@@ -37,7 +39,6 @@ from .state import (
 )
 from .teacher_loss import Teacher, check_distillable
 from .training import Progress, train
-from .watching import check_unshared, layer_name, module_inputs, with_layer_name
 
 __all__ = [
     "ExtraRows",
@@ -88,7 +89,6 @@ __all__ = [
     "part_root",
     "parts",
     "predict_raw",
-    "quiet",
     "replace_modules",
     "seeded",
     "set_trained_",

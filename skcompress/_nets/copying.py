@@ -19,7 +19,6 @@ from skorch.utils import get_map_location
 from torch import nn
 
 from ..nn.modules.copying import copy_module
-from .seeding import seeded
 from .state import part_names, parts
 
 
@@ -32,16 +31,6 @@ def quiet(net: NeuralNet) -> Iterator[None]:
         yield
     finally:
         net.verbose = verbose
-
-
-def make_untrained(definition: NeuralNet, params: dict[str, Any]) -> NeuralNet:
-    """Return an initialized net of a definition with other values for some of its parameters.
-
-    The definition and the global random states stay as they are.
-    """
-    net = clone(definition)
-    with seeded(0, net.device), quiet(net):
-        return net.set_params(**params).initialize()
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sklearn.base import clone
 from skorch import NeuralNet
 
 from .copying import quiet
-
-__all__ = ["criterion_name", "initialize", "max_epochs_of", "module_name"]
+from .seeding import seeded
 
 
 def initialize(net: NeuralNet) -> NeuralNet:
     """Make module, criterion and optimizer of a net, in place; weights are drawn at random."""
     with quiet(net):
         return net.initialize()
+
+
+def make_untrained(definition: NeuralNet, params: dict[str, Any]) -> NeuralNet:
+    """Return an initialized net of a definition with other values for some of its parameters.
+
+    The definition and the global random states stay as they are.
+    """
+    net = clone(definition)
+    with seeded(0, net.device):
+        return initialize(net.set_params(**params))
 
 
 def max_epochs_of(net: NeuralNet) -> int:

@@ -20,8 +20,8 @@ LISTS = {"torch": "_torch", "sklearn": "_sklearn"}
 EXEMPT = {"_parameters", "_buffers", "_modules"}
 
 
-# Who may use those of skorch. `_file` only until it asks nets through `_nets`.
-NETS = {"_nets", "_file"}
+# Who may use those of skorch.
+NETS = {"_nets"}
 TABLES = [
     *(_torch.CALLED, _torch.OVERRIDDEN, _torch.ATTRIBUTES),
     *(_sklearn.CALLED, _sklearn.ATTRIBUTES, _sklearn.READ_BY_SKLEARN),

@@ -13,8 +13,6 @@ from tests.conventions.foreign_names import names_of
 from tests.conventions.sources import PACKAGE, modules
 
 SEAM = "_nets"
-# Temporary: until it asks nets through `_nets`, too.
-NOT_YET = {"_file"}
 # What scikit-learn's own estimators have, so that it may be asked of any estimator or teacher.
 OF_ANY_ESTIMATOR = {"fit", "partial_fit", "predict", "predict_proba", "score", "classes_"}
 # Attributes of classes of ours that are called as some of a net's are.
@@ -35,7 +33,7 @@ def violations(package):
     """Return one line for each access to an attribute of nets outside of `_nets`."""
     found = []
     for path in modules(package):
-        if path.relative_to(package).parts[0] in {SEAM, *NOT_YET}:
+        if path.relative_to(package).parts[0] == SEAM:
             continue
         for access in accesses(ast.parse(path.read_text())):
             what = f"{ast.unparse(access.owner)}.{access.name}"
@@ -57,7 +55,6 @@ def test_the_exceptions_are_needed():
         for access in accesses(ast.parse(path.read_text()))
     }
     assert OWN - used == set()
-    assert {path.relative_to(PACKAGE).parts[0] for path in modules()} >= NOT_YET
 
 
 def test_the_names_are_those_of_nets():
@@ -69,7 +66,6 @@ def test_the_names_are_those_of_nets():
 
 TREE = {
     "_nets/fitted": "def f(net):\n    return net.history_, getattr(net, 'module_')",
-    "_file/net": "def f(net):\n    return net.history_",
     "steps/tuner": (
         "class Tuner:\n    def f(self, net, tensor):\n        self.max_epochs = 1\n"
         "        return super().notify(), net.predict(0), tensor.device, {'module_': 1}['module_']"
