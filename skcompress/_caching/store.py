@@ -144,7 +144,7 @@ class Store:
         return None if self.location is None else Path(self.location, FOLDER).absolute()
 
     def fetch(
-        self, key: str, kind: str, compute: Callable[[], Record], describe: str = ""
+        self, key: str | None, kind: str, compute: Callable[[], Record], describe: str = ""
     ) -> tuple[Record, bool]:
         """Return the record of a key, from the folder or by computing it now.
 
@@ -154,8 +154,9 @@ class Store:
 
         Parameters
         ----------
-        key : str
-            Digest of all that the result depends on.
+        key : str or None
+            Digest of all that the result depends on. None: it has none, so it is
+            computed and not kept.
         kind : str
             What the result is, one word.
         compute : callable
@@ -170,9 +171,10 @@ class Store:
         computed : bool
             True if this call has computed it.
         """
-        _check_word("key", key)
+        if key is not None:
+            _check_word("key", key)
         _check_word("kind", kind)
-        if self.folder is None:
+        if self.folder is None or key is None:
             return _unpack(_pack(compute(), describe)), True
         entry = self.folder / f"{kind}-{key}{ENTRY_SUFFIX}"
         record, _ = _look(entry)

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from .._nets import NotPlainError, check_net
+from .._nets import NotPlainError, check_net, given_net
 from .checks import check_same
 from .coding.byte_streams import Coding, Reader, written
 from .container import assemble, disassemble, file_size
@@ -165,7 +164,7 @@ def _estimator_to_header(
         "facts": facts,
         "report": report,
         "probe": summary(try_net(net, vars(estimator))),
-        "net": net_to_header(net, _definition(estimator), streams, level),
+        "net": net_to_header(net, given_net(estimator), streams, level),
     }
 
 
@@ -197,16 +196,6 @@ def estimators_in(obj: Any) -> list[Any]:
     return [obj] if is_compressed(obj) else []
 
 
-def _definition(estimator: Any) -> NeuralNet:
-    """Return the skorch net that an estimator was given, through whatever it stands in."""
-    while not isinstance(estimator, NeuralNet):
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        else:
-            estimator = getattr(estimator, getattr(estimator, "_net_param", "estimator"))
-    return estimator
-
-
 def _pipeline_from_header(
     header: Mapping[str, Any], obj: Pipeline, streams: Reader, same_torch: bool
 ) -> Pipeline:
@@ -234,7 +223,7 @@ def _estimator_from_header(
     for name in _SIZES:
         report[name] = int.from_bytes(sizes.take(_SIZE_BYTES), "little") or None
     sizes.finish()
-    net = net_from_header(header["net"], _definition(obj), streams, same_torch=same_torch)
+    net = net_from_header(header["net"], given_net(obj), streams, same_torch=same_torch)
     output = try_net(net, facts)
     check_probe(header["probe"], output)
     if output is not None and output.size != facts["_n_features_out"]:

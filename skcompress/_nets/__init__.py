@@ -8,13 +8,20 @@ from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .checks import check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, replace_modules
 from .criterion import check_probabilities, is_binary
-from .definition import criterion_name, initialize, make_untrained, max_epochs_of, module_name
+from .definition import (
+    criterion_name,
+    given_net,
+    initialize,
+    make_untrained,
+    max_epochs_of,
+    module_name,
+)
 from .fitted import history_rows, is_fitted
 from .parameters import check_unshared, layer_name, with_layer_name
 from .predicting import Predictor, predict_raw
 from .recorded_inputs import module_inputs
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
-from .rows import n_rows, some_rows, stack_rows, take_rows
+from .rows import first_row, n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from .seeding import seeded, training_threads
 from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows
@@ -63,6 +70,8 @@ __all__ = [
     "copy_net",
     "criterion_name",
     "fetch_trained",
+    "first_row",
+    "given_net",
     "history_rows",
     "inferred_labels",
     "initialize",

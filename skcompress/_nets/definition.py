@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 
 from .copying import quiet
@@ -25,6 +26,19 @@ def make_untrained(definition: NeuralNet, params: dict[str, Any]) -> NeuralNet:
     net = clone(definition)
     with seeded(0, net.device):
         return initialize(net.set_params(**params))
+
+
+def given_net(estimator: Any) -> Any:
+    """Return the skorch net in the parameter of an estimator, however deep.
+
+    An estimator of this package names that parameter in `_net_param`. Anything else, such as
+    a wrong parameter, is returned as it is.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        return given_net(estimator.estimator)
+    if hasattr(estimator, "_net_param"):
+        return given_net(getattr(estimator, estimator._net_param, None))
+    return estimator
 
 
 def max_epochs_of(net: NeuralNet) -> int:

@@ -90,12 +90,10 @@ def fetch_trained(
             )
         return record
 
-    if key is None:
-        store, key = Store(None), "unnamed"
     try:
         record, trained = store.fetch(key, kind, compute, describe)
     except NotRestorableError as error:
-        if store.location is not None:
+        if store.location is not None and key is not None:
             warnings.warn(
                 f"A trained {type(error.net).__name__} is not kept in the cache: {error}. "
                 "Its module keeps something outside its state_dict, or its `initialize_module` "

@@ -20,6 +20,11 @@ def take_rows(X: Any, rows: Any) -> Any:
     return X[rows]
 
 
+def first_row(X: Any) -> Any:
+    """Return the first row, as one row."""
+    return take_rows(X, slice(1))
+
+
 def stack_rows(parts: list[Any]) -> Any:
     """Return the rows of several arrays, or mappings of arrays, one after the other."""
     if isinstance(parts[0], Mapping):

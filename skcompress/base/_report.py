@@ -11,7 +11,7 @@ from typing import Any
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from .._nets import module_root, predict_raw, seeded, take_rows
+from .._nets import first_row, module_root, predict_raw, seeded
 from ..nn.modules.counting import count_nonzero, count_params, count_weights, share_of_zeros
 from ..nn.modules.macs import count_macs
 
@@ -121,8 +121,3 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
     facts["sparsity"] = share_of_zeros(facts["n_nonzero"], n_dense)
     dense_facts["sparsity"] = share_of_zeros(dense_facts["n_nonzero"], n_dense)
     return Bunch(**facts, **{f"dense_{name}": value for name, value in dense_facts.items()})
-
-
-def first_row(X: Any) -> Any:
-    """Return the first row of an array or of every array in a mapping."""
-    return take_rows(X, slice(1))

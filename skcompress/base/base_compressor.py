@@ -19,6 +19,7 @@ from .._nets import (
     check_trainable,
     copy_net,
     fetch_trained,
+    first_row,
     key_of,
     module_root,
     net_digest,
@@ -27,7 +28,7 @@ from .._nets import (
     training_threads,
 )
 from ..nn.modules.weights import Weight, find_weights, resolve_ignored
-from ._report import Reporting, compare, first_row, net_facts
+from ._report import Reporting, compare, net_facts
 from ._trained_plan import TrainedPlan
 from .training_data import TrainingData, check_data
 

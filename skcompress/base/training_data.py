@@ -101,7 +101,7 @@ class TrainingData:
         if store.location is None:
             return compute()
         key = key_of(lambda: net_state_digest(net), self._key(), training_threads(), *facts)
-        return compute() if key is None else store.fetch(key, kind, compute)[0]
+        return store.fetch(key, kind, compute)[0]
 
 
 def check_data(data: Any, caller: str) -> bool:

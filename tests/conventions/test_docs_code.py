@@ -88,6 +88,14 @@ def test_links_lead_somewhere(path):
     assert not missing
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_files_that_are_named_exist(path):
+    files = [name_of(file) for file in [*ROOT.glob("*.py"), *ROOT.glob("[!.]*/**/*.py")]]
+    named = set(re.findall(r"`([\w/]+\.py)`", path.read_text()))
+    gone = [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)]
+    assert not gone
+
+
 def form_problems(name, source):
     """Return what an example lacks of the form that Sphinx-Gallery shows."""
     found = []

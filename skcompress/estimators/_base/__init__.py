@@ -15,7 +15,6 @@ from .net_estimator import (
     NestableEstimator,
     check_weight,
     flatten_rows,
-    given_net,
 )
 from .regression import NetRegressorMixin, value_targets
 from .rows import cast_as_in_fit, check_X, input_dtypes, row_shapes
@@ -49,7 +48,6 @@ __all__ = [
     "data_for_steps",
     "explain_shape_errors",
     "flatten_rows",
-    "given_net",
     "input_dtypes",
     "n_classes_of",
     "restrict_to_classes",

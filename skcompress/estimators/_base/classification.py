@@ -13,11 +13,11 @@ from ..._nets import (
     Predictor,
     check_probabilities,
     criterion_name,
+    first_row,
     is_binary,
     module_name,
     predict_raw,
 )
-from ...base._report import first_row
 from .rows import check_prediction_inputs, check_X_y
 
 

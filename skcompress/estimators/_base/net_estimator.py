@@ -14,9 +14,9 @@ from skorch import NeuralNet
 
 from ..._caching.store import Store
 from ..._file import measure
-from ..._nets import FrozenNet, Predictor, history_rows, is_fitted, n_rows
+from ..._nets import FrozenNet, Predictor, first_row, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
-from ...base._report import DenseFacts, Reporting, compare, first_row
+from ...base._report import DenseFacts, Reporting, compare
 from .rows import check_prediction_inputs, input_dtypes, n_features_of
 from .training import TrainedNet
 
@@ -167,15 +167,6 @@ class NestableEstimator(BaseNetEstimator):
         X and y are as `_check_targets` returns them; `check` is called with the
         untrained net (or None) before any training.
         """
-
-
-def given_net(estimator: Any) -> Any:
-    """Return the skorch net in the parameter of an estimator, however deep."""
-    if isinstance(estimator, FrozenEstimator):
-        return given_net(estimator.estimator)
-    if isinstance(estimator, BaseNetEstimator):
-        return given_net(getattr(estimator, estimator._net_param, None))
-    return estimator
 
 
 def check_weight(sample_weight: Any, X: Any) -> np.ndarray | None:

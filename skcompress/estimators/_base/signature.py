@@ -8,8 +8,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-from ..._nets import takes_sample_weight
-from .net_estimator import given_net
+from ..._nets import given_net, takes_sample_weight
 
 
 class OptionalSampleWeight:

@@ -19,6 +19,7 @@ from ..._nets import (
     SoftTargets,
     check_net,
     fetch_trained,
+    first_row,
     initialize,
     key_of,
     net_identity,
@@ -28,7 +29,6 @@ from ..._nets import (
     training_threads,
 )
 from ...base import TrainingData
-from ...base._report import first_row
 from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.

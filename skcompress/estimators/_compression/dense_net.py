@@ -13,8 +13,7 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import Progress, copy_net, max_epochs_of, net_state_digest, predict_raw
-from ...base._report import first_row
+from ..._nets import Progress, copy_net, first_row, max_epochs_of, net_state_digest, predict_raw
 from .._base import (
     NestableEstimator,
     TrainedNet,

@@ -213,14 +213,13 @@ def _stored_targets(
         }
         return Record(outputs, {})
 
-    store, key = settings.store, None
+    store = settings.store
+    key = None
     # A frozen teacher needs no training, so its targets are not kept.
     if store.location is not None and not is_frozen(settings.teacher):
         fitted_on = (rows.X, rows.labels, rows.sample_weight, rows.names, rows.classes, inputs)
         rules = (seed, library_versions(), training_threads(), _RULES)
         key = key_of(lambda: fingerprint(settings.teacher), fitted_on, rules)
-    if key is None:
-        store, key = Store(None), "unnamed"
     describe = f"{type(settings.teacher).__name__} on {len(rows)} rows"
     record, _ = store.fetch(key, "teacher", compute, describe)
     outputs = [record.arrays.get(str(i)) for i in range(len(inputs))]
