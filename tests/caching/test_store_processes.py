@@ -28,7 +28,7 @@ def python(code, *arguments):
         "import os, sys, time, warnings\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from skcompress import _store\n"
+        "from skcompress._caching import store as _store\n"
         "from skcompress._caching.store import Record, Store\n"
         "def say(text): print(text, flush=True)\n"
     )
