@@ -95,8 +95,8 @@ for number, params in enumerate(results["params"]):
 # %%
 # What was chosen
 # ---------------
-# The least work within one standard error of the best. The report says how much of the variance of
-# its outputs each layer missed, before and after it got new weights.
+# The least work within one standard error of the dense net. The report says how much of the
+# variance of its outputs each layer missed, before and after it got new weights.
 
 best = search.best_estimator_
 if best.compressor is not None:

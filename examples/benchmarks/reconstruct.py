@@ -42,11 +42,11 @@ FIELDS = {
     "plain_untuned": "compressed without reconstruct",
     "untuned": "compressed with it",
     "untuned_gain": "untuned - plain_untuned",
-    "untuned_gain_error": "standard error of it over folds and seeds",
+    "untuned_gain_error": "plain standard error of it over folds and seeds, which share rows",
     "plain_tuned": "plain_untuned after fine-tuning",
     "tuned": "untuned after fine-tuning",
     "tuned_gain": "tuned - plain_tuned",
-    "tuned_gain_error": "standard error of it over folds and seeds",
+    "tuned_gain_error": "plain standard error of it over folds and seeds, which share rows",
     "epochs": "time of the steps with reconstruct, in epochs of the dense net's training, mean",
     **MACHINE_FIELDS,
 }

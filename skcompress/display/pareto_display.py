@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .._cv_results import metric_names, read_candidates
+from .._cv_results import (
+    doubt_of_splits,
+    metric_names,
+    read_candidates,
+    standard_error,
+)
 from ._axes import import_pyplot, label_of, move_aside, set_log_ticks, with_unit
+from ._search import position_of, quality_of, test_size_of
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; marks differ in shape and
 # brightness, too, for print without colour.
 _FRONT, _OTHERS, _CHOSEN, _DENSE = "#0072B2", "#8C8C8C", "#D55E00", "#000000"
-_SCORES_OF_SIZE = {"neg_nbytes", "neg_macs", "neg_latency", "sparsity"}
 
 
 class ParetoDisplay:
     """Size against quality of every candidate of a sweep, with the front of the best.
 
     Make it with :meth:`from_cv_results`. A point is a candidate: its mean over
-    splits, with a bar for their standard deviation. The front is drawn as steps:
-    at each size, the best quality that can be had for it. Bars that overlap do not
-    say that two candidates are equal: they share their splits, which
-    :mod:`skcompress.model_selection` makes use of.
+    splits, with a bar for its standard error, corrected for the rows that splits
+    share (Nadeau and Bengio, 2003). The front is drawn as steps: at each size, the
+    best quality that can be had for it. Bars that overlap do not say that two
+    candidates are equal: they share their splits, which
+    :mod:`skcompress.model_selection` makes use of. The best of many points is best by
+    luck, too: its quality on new rows is lower than drawn.
 
     Parameters
     ----------
@@ -34,7 +42,8 @@ class ParetoDisplay:
         Mean quality of each candidate, greater is better. A candidate that is not
         finite in both is not drawn.
     spread : array-like of shape (n_candidates,), default=None
-        Length of the bars to each side. None: no bars.
+        Standard error of each quality: the length of the bars to each side. None: no
+        bars.
     dense : int, default=None
         Which candidate is the net without compression.
     chosen : int, default=None
@@ -115,6 +124,7 @@ class ParetoDisplay:
         quality: str | None = None,
         cost: str = "neg_nbytes",
         chosen: Any = "best_index_",
+        test_size: float | None = None,
         ax: Any = None,
         name: str | None = None,
         **kwargs: Any,
@@ -135,6 +145,11 @@ class ParetoDisplay:
             Which candidate to mark: the one the search chose, where it has chosen
             one; the one at this position; the one that a rule of
             :mod:`skcompress.model_selection` chooses; none.
+        test_size : float, default=None
+            The fraction of all rows that one split holds out, for the length of the
+            bars: 1/K for K-fold, also if it is repeated; `test_size` of ShuffleSplit.
+            None: that of the rule in `chosen` or in the search's `refit`, if it has
+            one, else 1 / n_splits, which is right for one K-fold only.
         ax : matplotlib Axes, default=None
             Where to draw. None: on a new figure.
         name : str, default=None
@@ -150,7 +165,7 @@ class ParetoDisplay:
         import_pyplot("ParetoDisplay.from_cv_results")
         cv_results = dict(getattr(search, "cv_results_", search))
         names = metric_names(cv_results)
-        quality = _quality_of(search, names, cost) if quality is None else str(quality)
+        quality = quality_of(search, names, cost) if quality is None else str(quality)
         candidates = read_candidates(cv_results, quality, cost)
         if candidates is None:
             missing = [metric for metric in (quality, cost) if metric not in names]
@@ -159,24 +174,21 @@ class ParetoDisplay:
                 f"{names}. Name one of these, or search with "
                 "scoring=skcompress.metrics.compression_scoring(...)."
             )
-        if callable(chosen):  # first: a rule is a str, too
-            chosen = chosen(cv_results)
-        elif isinstance(chosen, str):
-            if chosen != "best_index_":
-                raise ValueError(
-                    f"Got chosen={chosen!r}, but expected 'best_index_', an int, a rule or None."
-                )
-            chosen = getattr(search, "best_index_", None)
-        reference = candidates.reference()
         n_splits = candidates.quality.shape[1]
+        test_size = test_size_of(search, chosen) if test_size is None else test_size
+        spread = standard_error(candidates.quality, test_size) if n_splits > 1 else None
+        if doubt := doubt_of_splits(n_splits, test_size):
+            warnings.warn(doubt, UserWarning, stacklevel=2)
+        chosen = position_of(chosen, search, cv_results)
+        reference = candidates.reference()
         sign = 1.0 if cost.startswith("neg_") else -1.0
         with np.errstate(invalid="ignore", over="ignore"):
             display = cls(
                 cost=sign * candidates.cost.mean(axis=1),
                 quality=candidates.quality.mean(axis=1),
-                spread=candidates.quality.std(axis=1, ddof=1) if n_splits > 1 else None,
+                spread=spread,
                 dense=reference if reference is not None and candidates.dense[reference] else None,
-                chosen=None if chosen is None else int(chosen),
+                chosen=chosen,
                 cost_name=cost,
                 quality_name=quality,
                 n_splits=n_splits,
@@ -324,7 +336,7 @@ class ParetoDisplay:
 
     def _label_axes(self, cost: Any) -> None:
         ax = self.ax_
-        splits = f"\n(mean ± standard deviation of {self.n_splits} splits)"
+        splits = f"\n(mean of {self.n_splits} splits ± standard error)"
         bars = self.spread is not None and self.n_splits is not None
         ax.set_ylabel(self.quality_name.replace("_", " ") + (splits if bars else ""))
         ax.set_xlabel(label_of(self.cost_name))
@@ -382,17 +394,3 @@ class ParetoDisplay:
         points = np.column_stack([cost, quality])[drawn]
         move_aside(note, self.ax_, points, np.nan_to_num(spread[drawn]), self.line_)
         return note
-
-
-def _quality_of(search: Any, names: list[str], cost: str) -> str:
-    """Return the metric that the search was about."""
-    refit = getattr(search, "refit", None)
-    if isinstance(refit, str) and refit in names:
-        return str(refit)
-    others = [name for name in names if name not in _SCORES_OF_SIZE and name != cost]
-    if len(others) != 1:
-        raise ValueError(
-            f"Got quality=None, but the results have {others or 'no metric'} to draw. Name one: "
-            "quality='accuracy'."
-        )
-    return others[0]

@@ -11,8 +11,9 @@ from typing import Any
 
 from sklearn.metrics import get_scorer_names
 
+from .._cv_results import DENSE, is_off
 from .._sklearn import num_samples, safe_indexing
-from ._finding import report_of
+from ._finding import find_compressed, report_of
 
 _MAX_CALLS = 200
 _MIN_CALLS = 10
@@ -71,6 +72,20 @@ class _Latency(_Scorer):
         return "neg_latency_scorer"
 
 
+@dataclass(frozen=True)
+class _Dense(_Scorer):
+    """Tell whether no step has changed the net: 1 or 0."""
+
+    def __call__(self, estimator: Any, X: Any = None, y: Any = None, **ignored: Any) -> float:
+        found = find_compressed(estimator)
+        # The parameter: an estimator that was loaded has no fitted steps.
+        off = [is_off(getattr(part, "compressor", None)) for part in found]
+        return float(bool(found) and all(off))
+
+    def __repr__(self) -> str:
+        return "dense_scorer"
+
+
 neg_nbytes_scorer = _FromReport("nbytes", -1)
 neg_macs_scorer = _FromReport("macs", -1)
 neg_latency_scorer = _Latency()
@@ -78,6 +93,7 @@ _SIZES = {
     "neg_nbytes": neg_nbytes_scorer,
     "neg_macs": neg_macs_scorer,
     "sparsity": _FromReport("sparsity", 1),
+    DENSE: _Dense(),
 }
 
 
@@ -97,8 +113,9 @@ def compression_scoring(quality: Any) -> dict[str, Any]:
         For `scoring=` of GridSearchCV, cross_validate and their like. The keys are
         those of the qualities, and ``"neg_nbytes"`` (minus the bytes of the
         compressed estimator's file), ``"neg_macs"`` (minus the
-        multiply-accumulates for one row) and ``"sparsity"``. Greater is better
-        for each.
+        multiply-accumulates for one row) and ``"sparsity"``, for each of which greater
+        is better; and ``"dense"``: 1 where it is certain that no step has changed the
+        net (`compressor` is None, or all of its steps are off), else 0.
 
     See Also
     --------
@@ -117,14 +134,14 @@ def compression_scoring(quality: Any) -> dict[str, Any]:
     >>> compression_scoring("accuracy")["accuracy"]
     'accuracy'
     >>> list(compression_scoring("accuracy"))
-    ['accuracy', 'neg_nbytes', 'neg_macs', 'sparsity']
+    ['accuracy', 'neg_nbytes', 'neg_macs', 'sparsity', 'dense']
 
     Several, one with a name of its own:
 
     >>> from sklearn.metrics import f1_score, make_scorer
     >>> f1 = make_scorer(f1_score, average="macro")
     >>> list(compression_scoring({"accuracy": "accuracy", "f1": f1}))
-    ['accuracy', 'f1', 'neg_nbytes', 'neg_macs', 'sparsity']
+    ['accuracy', 'f1', 'neg_nbytes', 'neg_macs', 'sparsity', 'dense']
     """
     qualities = quality if isinstance(quality, Mapping) else {_name_of(quality): quality}
     for name, scorer in qualities.items():

@@ -9,9 +9,10 @@ Each rule goes to ``refit=`` of scikit-learn's search classes, together with
 - :class:`BestWithinBudget`: the best that fits into so many bytes.
 
 What a candidate loses is measured against the *reference*: the dense net where it
-is a candidate (its parameters set ``compressor`` to None), else the candidate with
-the best mean quality. Differences to it are *paired*: taken split by split, so
-that what makes a split hard for every net cancels.
+is a candidate (its parameters set ``compressor`` to None, or all of its steps are
+off), else, with a warning, the candidate with the best mean quality. Differences to it
+are *paired*: taken split by split, so that what makes a split hard for every net
+cancels. Their standard errors are corrected for the rows that splits share.
 """
 
 from .best_within_budget import BestWithinBudget

@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._cv_results import Candidates, mean, metric_names, read_candidates, split_scores
+from .._cv_results import (
+    Candidates,
+    compressor_name,
+    mean,
+    metric_names,
+    read_candidates,
+    split_scores,
+    standard_error,
+)
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Verdicts:
     notes: list[str] = field(default_factory=list)
 
 
+MIN_SPLITS = 3
+
 # Scores of failed fits are nan, and a rule that warns of that in the middle of an error filter
 # would lose the search.
 _quiet = np.errstate(invalid="ignore", over="ignore")
@@ -50,16 +60,20 @@ class Rule(str, metaclass=ABCMeta):
     parameters. The hash is the string's; rules that are equal have the same one.
     """
 
-    _parameters: ClassVar[tuple[str, ...]] = ("quality", "cost")
+    _parameters: ClassVar[tuple[str, ...]] = ("quality", "cost", "test_size")
+    # Whether the choice depends on which candidate is the reference.
+    _compares: ClassVar[bool] = True
     quality: str
     cost: str
+    test_size: float | None
 
-    def __new__(cls, quality: str, cost: str) -> Any:
+    def __new__(cls, quality: str, cost: str, test_size: float | None = None) -> Any:
         check_name("quality", quality, "accuracy")
         check_name("cost", cost, "neg_nbytes")
         self = super().__new__(cls, quality)
         # Plain strings, also where another rule was given.
         self.quality, self.cost = str(quality), str(cost)
+        self.test_size = None if test_size is None else check_test_size(test_size)
         return self
 
     def __call__(self, cv_results: Mapping[str, Any]) -> int:
@@ -150,6 +164,8 @@ class Rule(str, metaclass=ABCMeta):
             )
             return 0, candidates, verdicts
         verdicts = self._judge(candidates, reference)
+        if self._compares and not candidates.dense[reference]:
+            verdicts.notes.insert(0, self._without_dense(cv_results, candidates, reference))
         complete = candidates.is_complete
         for i in np.flatnonzero(~complete):
             verdicts.reasons[i] = "a score is not finite"
@@ -169,6 +185,22 @@ class Rule(str, metaclass=ABCMeta):
             return index, candidates, verdicts
         order = self._rank(mean(candidates.cost), mean(candidates.quality))
         return _first(order, verdicts.kept), candidates, verdicts
+
+    def _without_dense(
+        self, cv_results: Mapping[str, Any], candidates: Candidates, reference: int
+    ) -> str:
+        why = "no candidate is known to be the dense net"
+        if candidates.dense.any():
+            why = f"the dense net has no finite {self.quality!r} on every split"
+        return (
+            f"{why}, so losses are measured against the best candidate, {reference}, which may "
+            "itself have lost much. Let the dense net be a candidate: add "
+            f'{{"{compressor_name(cv_results)}": [None]}} to the grid.'
+        )
+
+    def _errors(self, scores: np.ndarray) -> np.ndarray:
+        """Return the standard errors of means over splits, nan for one split."""
+        return standard_error(scores, self.test_size)
 
     def _without_metric(self, cv_results: Mapping[str, Any]) -> tuple[int, Candidates, Verdicts]:
         """Fall back where a metric is missing: to raise would lose the finished sweep."""
@@ -212,9 +244,13 @@ class Rule(str, metaclass=ABCMeta):
         return (), self._given()
 
 
-def is_single(candidates: Candidates) -> bool:
-    """Tell whether there is one split only, of which no spread can be computed."""
-    return candidates.quality.shape[1] < 2
+def doubt_of_few(candidates: Candidates) -> list[str]:
+    """Return a warning where there are too few splits to say anything about their spread."""
+    n_splits = candidates.quality.shape[1]
+    if n_splits >= MIN_SPLITS:
+        return []
+    found = "one split shows" if n_splits == 1 else "two splits show"
+    return [f"{found} nothing about chance, so the choice may be luck. Use 5 or 10 splits."]
 
 
 def within(
@@ -229,12 +265,6 @@ def within(
     ]
     reasons[reference] = "the reference"
     return kept, reasons
-
-
-def deviation(values: np.ndarray) -> np.ndarray:
-    """Return the standard deviation over splits, with n - 1 below."""
-    result: np.ndarray = values.std(axis=-1, ddof=1)
-    return result
 
 
 def check_name(name: str, value: Any, example: str) -> None:
@@ -255,6 +285,12 @@ def check_number(name: str, value: Any, valid: Any, expected: str) -> float:
     if not valid(value):
         raise ValueError(f"Got {name}={value!r}, but expected {expected}.")
     return float(value)
+
+
+def check_test_size(value: Any) -> float:
+    """Refuse what is not a fraction of the rows."""
+    expected = "the held-out fraction of all rows, between 0 and 1: 1 / 5 for 5-fold"
+    return check_number("test_size", value, lambda given: 0 < given < 1, expected)
 
 
 def _first(order: np.ndarray, among: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._cv_results import Candidates
-from ._base import Rule, Verdicts, check_number, deviation
+from ._base import Rule, Verdicts, check_number
 
 
 class BestWithinBudget(Rule):
@@ -23,6 +23,10 @@ class BestWithinBudget(Rule):
         `scoring`. Greater is better.
     max_nbytes : int or float
         How many bytes the file may have.
+    test_size : float, default=None
+        The fraction of all rows that one split holds out, for the standard errors of
+        :meth:`table`: 1/K for K-fold, also if it is repeated; `test_size` of
+        ShuffleSplit. None: 1 / n_splits, which is right for one K-fold only.
 
     See Also
     --------
@@ -57,12 +61,13 @@ class BestWithinBudget(Rule):
     2
     """
 
-    _parameters = ("quality", "max_nbytes")
+    _parameters = ("quality", "max_nbytes", "test_size")
+    _compares = False
     max_nbytes: float
 
-    def __new__(cls, quality: str, max_nbytes: float) -> Any:
+    def __new__(cls, quality: str, max_nbytes: float, *, test_size: float | None = None) -> Any:
         """Check the parameters: a str is complete once it is made."""
-        self = super().__new__(cls, quality, "neg_nbytes")
+        self = super().__new__(cls, quality, "neg_nbytes", test_size)
         check_number(
             "max_nbytes",
             max_nbytes,
@@ -73,17 +78,13 @@ class BestWithinBudget(Rule):
         return self
 
     def _judge(self, candidates: Candidates, reference: int) -> Verdicts:
-        differences = candidates.differences(reference)
-        n_splits = differences.shape[1]
-        unknown = np.full(len(differences), np.nan)
-        se = unknown if n_splits < 2 else deviation(differences) / math.sqrt(n_splits)
         largest = candidates.cost.max(axis=1)
         kept = largest <= self.max_nbytes
         reasons = [
             "within the budget" if fits else f"up to {nbytes:.0f} bytes, allowed {self.max_nbytes}"
             for fits, nbytes in zip(kept, largest, strict=True)
         ]
-        return Verdicts(kept, se, reasons)
+        return Verdicts(kept, self._errors(candidates.differences(reference)), reasons)
 
     def _rank(self, cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
         return np.lexsort((cost, -quality))

@@ -17,14 +17,16 @@ from sklearn.model_selection import GridSearchCV
 
 from skcompress.display import ParetoDisplay
 from skcompress.display._axes import with_unit
-from skcompress.model_selection import SmallestWithinDrop
+from skcompress.model_selection import SmallestWithinDrop, SmallestWithinOneSE
 from tests.conventions.sources import ROOT
 
 NAN = np.nan
 
 
 pytestmark = pytest.mark.usefixtures("agg")
-QUALITY = np.array([[0.95, 0.97], [0.94, 0.96], [0.80, 0.90], [0.90, 0.92], [NAN, 0.9]])
+QUALITY = np.array(
+    [[0.95, 0.97, 0.96], [0.94, 0.96, 0.95], [0.8, 0.9, 0.85], [0.9, 0.92, 0.91], [NAN, 0.9, 0.9]]
+)
 COST = np.array([100_000.0, 12_000, 9_000, 4_000, 20_000])
 
 
@@ -34,7 +36,7 @@ def cv_results():
         "params": [{"net__compressor": None}] + [{"net__compressor__bits": 8}] * 4,
         "mean_fit_time": np.ones(5),
     }
-    for k in range(2):
+    for k in range(3):
         results[f"split{k}_test_accuracy"] = QUALITY[:, k]
         results[f"split{k}_test_neg_nbytes"] = -COST
         results[f"split{k}_test_neg_macs"] = -np.array([9, 9, 9, 8, 9.0])
@@ -56,19 +58,19 @@ def test_what_is_drawn_is_what_was_given(cv_results):
     assert display.line_.get_drawstyle() == "steps-post"
     np.testing.assert_allclose(np.column_stack(display.dense_.get_data()), [[100_000, 0.96]])
     np.testing.assert_allclose(np.column_stack(display.chosen_.get_data()), [[12_000, 0.95]])
-    # Bars to both sides as long as the deviation over folds: of .95 and .97 it is .01414.
+    # Bars to both sides as long as the standard error of one 3-fold: .01 * sqrt(1/3 + 1/2).
     (bars,) = display.errorbar_[2]
     segments = np.array(bars.get_segments())
     np.testing.assert_allclose(segments[:, :, 0], COST[[0, 1, 2, 3], None] + [0, 0])
-    deviation = np.array([0.0141421, 0.0141421, 0.0707107, 0.0141421])
-    np.testing.assert_allclose((segments[:, 1, 1] - segments[:, 0, 1]) / 2, deviation, atol=1e-6)
+    error = np.array([0.0091287, 0.0091287, 0.0456435, 0.0091287])
+    np.testing.assert_allclose((segments[:, 1, 1] - segments[:, 0, 1]) / 2, error, atol=1e-6)
     assert display.annotation_.get_text() == "12 kB, 0.95\n8.33× smaller than dense"
 
 
 def test_labels(cv_results):
     display = ParetoDisplay.from_cv_results(cv_results, chosen=1, name="digits")
     assert display.ax_.get_xlabel() == "size of the file"
-    assert display.ax_.get_ylabel() == "accuracy\n(mean ± standard deviation of 2 splits)"
+    assert display.ax_.get_ylabel() == "accuracy\n(mean of 3 splits ± standard error)"
     assert display.ax_.get_xscale() == "log"
     display.figure_.draw_without_rendering()
     low, high = display.ax_.get_xlim()
@@ -88,7 +90,7 @@ def test_what_collapsed_may_be_cut_off(cv_results):
     display = ParetoDisplay.from_cv_results(cv_results, chosen=1, min_quality=0.905)
     low, high = display.ax_.get_ylim()
     assert low == 0.905
-    assert 0.9741 < high < 0.99  # the best has .96 and a bar of .01414
+    assert 0.9691 < high < 0.98  # the best has .96 and a bar of .00913
     edge = display.ax_.lines[-1]
     np.testing.assert_allclose(np.column_stack(edge.get_data()), [[9_000, 0.905]])
     assert edge.get_label() == "1 below 0.905"
@@ -138,7 +140,7 @@ SCORING = {
 )
 def test_a_search_knows_what_it_chose(refit, chosen):
     grid = [{"compressor": [None]}, {"compressor": ["p"], "size": [3, 2, 1]}]
-    search = GridSearchCV(Sized(), grid, scoring=SCORING, refit=refit, cv=2).fit(np.zeros((4, 1)))
+    search = GridSearchCV(Sized(), grid, scoring=SCORING, refit=refit, cv=3).fit(np.zeros((6, 1)))
     display = ParetoDisplay.from_cv_results(search)
     assert (display.quality_name, display.dense, display.chosen) == ("accuracy", 0, chosen)
     assert display.cost.tolist() == [4000, 3000, 2000, 1000]
@@ -155,20 +157,42 @@ def test_a_rule_may_choose(cv_results):
     assert ParetoDisplay.from_cv_results(cv_results).chosen is None
 
 
+def bars(display):
+    segments = np.array(display.errorbar_[2][0].get_segments())
+    return (segments[:, 1, 1] - segments[:, 0, 1]) / 2
+
+
+def test_repetitions_do_not_shorten_the_bars(cv_results):
+    once = bars(ParetoDisplay.from_cv_results(cv_results))
+    for k in range(3, 30):  # the same 3 splits, 10 times
+        for name in ("accuracy", "neg_nbytes"):
+            cv_results[f"split{k}_test_{name}"] = cv_results[f"split{k % 3}_test_{name}"]
+    often = bars(ParetoDisplay.from_cv_results(cv_results, test_size=1 / 3))
+    # The variance of 30 copies is 20/29 of that of 3; times 1/30 + 1/2 in place of 1/3 + 1/2.
+    np.testing.assert_allclose(often / once, np.sqrt(20 / 29 * (1 / 30 + 1 / 2) / (1 / 3 + 1 / 2)))
+    # The rule that chooses knows the size of the splits.
+    rule = SmallestWithinOneSE("accuracy", test_size=1 / 3)
+    np.testing.assert_allclose(bars(ParetoDisplay.from_cv_results(cv_results, chosen=rule)), often)
+    with pytest.warns(UserWarning, match="takes the 30 splits for one 30-fold"):
+        ParetoDisplay.from_cv_results(cv_results)
+    with pytest.raises(ValueError, match="test_size=3, but expected the held-out fraction"):
+        ParetoDisplay.from_cv_results(cv_results, test_size=3)
+
+
 def test_other_costs(cv_results):
     display = ParetoDisplay.from_cv_results(cv_results, cost="neg_macs", chosen=0)
     assert display.ax_.get_xlabel() == "multiply-accumulates per row"
     assert display.front.tolist() == [3, 0]
     display = ParetoDisplay.from_cv_results(cv_results, cost="sparsity", chosen=3)
     # More sparsity is cheaper, so the front is read from the right.
-    assert display.cost.tolist() == [0, 0.5, 0.8, 0.9, 0.1]
+    np.testing.assert_allclose(display.cost, [0, 0.5, 0.8, 0.9, 0.1])
     assert display.front.tolist() == [3, 1, 0]
     assert display.ax_.get_xscale() == "linear"
-    assert display.line_.get_xdata().tolist() == [0.9, 0.5, 0, 0]
+    assert display.line_.get_xdata() == pytest.approx([0.9, 0.5, 0, 0])
 
 
 def test_one_split_has_no_bars(cv_results):
-    one = {key: value for key, value in cv_results.items() if "split1" not in key}
+    one = {k: value for k, value in cv_results.items() if k[:6] not in ("split1", "split2")}
     display = ParetoDisplay.from_cv_results(one)
     assert display.errorbar_ is None
     assert display.ax_.get_ylabel() == "accuracy"

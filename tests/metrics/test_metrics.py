@@ -23,7 +23,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
-from skcompress import CompressedClassifier, CompressedRegressor, MagnitudePruner, Quantizer
+from skcompress import (
+    CompressedClassifier,
+    CompressedRegressor,
+    FineTuner,
+    MagnitudePruner,
+    Quantizer,
+)
 from skcompress.metrics import (
     compression_report,
     compression_scoring,
@@ -195,13 +201,43 @@ def loss(estimator, X, y):
 
 
 def test_keys_of_the_scoring():
-    sizes = ["neg_nbytes", "neg_macs", "sparsity"]
+    sizes = ["neg_nbytes", "neg_macs", "sparsity", "dense"]
     assert list(compression_scoring("accuracy")) == ["accuracy", *sizes]
     assert list(compression_scoring(loss)) == ["loss", *sizes]
     several = compression_scoring({"f1": make_scorer(f1_score), "r": "recall", "mine": loss})
     assert list(several) == ["f1", "r", "mine", *sizes]
     assert several["mine"] is loss
     assert pickle.loads(pickle.dumps(several))["mine"] is loss
+
+
+class Compressed(Stub):
+    def __init__(self, compressor=None):
+        super().__init__()
+        self.compressor = compressor
+
+
+OFF = Pipeline([("prune", "passthrough"), ("quantize", None)])
+ON = Pipeline([("prune", MagnitudePruner(0)), ("quantize", Quantizer(8))])
+
+
+@pytest.mark.parametrize(
+    ("model", "dense"),
+    [
+        (Compressed(), 1),
+        (Compressed(OFF), 1),
+        (make_pipeline(StandardScaler(), Compressed(MagnitudePruner(0))), 1),
+        (Compressed(ON), 0),
+        (Compressed(FineTuner(1)), 0),  # as large, but trained longer
+        (VotingClassifier([("a", Compressed()), ("b", Compressed(OFF))]), 1),
+        (VotingClassifier([("a", Compressed()), ("b", Compressed(ON))]), 0),
+        (GridSearchCV(Compressed(ON), {"compressor": [None]}, cv=2), 1),
+        (LogisticRegression(), 0),
+    ],
+    ids=str,
+)
+def test_a_dense_model_is_known(model, dense):
+    scorer = compression_scoring("accuracy")["dense"]
+    assert scorer(model.fit(X, y), X, y) == dense
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def test_rules_differ_in_their_parameters():
         SmallestWithinDrop("accuracy", 0.02),
         SmallestNonInferior("accuracy", 0.01, test_size=0.1),
         SmallestNonInferior("accuracy", 0.01, test_size=0.2, confidence=0.9),
+        SmallestNonInferior("accuracy", 0.01, test_size=0.2, n_rows=100),
         BestWithinBudget("accuracy", 501),
+        *(SmallestWithinOneSE("accuracy", test_size=size) for size in (0.2, 0.3)),
+        SmallestWithinDrop("accuracy", 0.01, test_size=0.2),
     ]
     for i, one in enumerate(rules):
         for j, other in enumerate(rules):
@@ -75,12 +78,25 @@ def test_rules_differ_in_their_parameters():
 
 
 def test_repr():
-    assert repr(ONE_SE) == "SmallestWithinOneSE(quality='accuracy', cost='neg_nbytes')"
-    assert repr(NON_INFERIOR) == (
-        "SmallestNonInferior(quality='accuracy', margin=0.01, test_size=0.2, confidence=0.95, "
-        "cost='neg_nbytes')"
+    assert repr(ONE_SE) == (
+        "SmallestWithinOneSE(quality='accuracy', cost='neg_nbytes', test_size=None)"
     )
-    assert repr(BUDGET) == "BestWithinBudget(quality='accuracy', max_nbytes=500)"
+    assert repr(NON_INFERIOR) == (
+        "SmallestNonInferior(quality='accuracy', margin=0.01, test_size=0.2, n_rows=10000, "
+        "confidence=0.95, cost='neg_nbytes')"
+    )
+    assert repr(BUDGET) == ("BestWithinBudget(quality='accuracy', max_nbytes=500, test_size=None)")
+
+
+def non_inferior(margin=0.01, **params):
+    return SmallestNonInferior("accuracy", margin, test_size=0.2, **params)
+
+
+def test_a_loss_of_one_may_be_meant_where_the_metric_has_another_scale():
+    for quality in ("r2", "neg_mean_squared_error", "my_score", "f1_of_mine", "recall_in_percent"):
+        assert SmallestWithinDrop(quality, 1).max_drop == 1
+        assert SmallestNonInferior(quality, 5, test_size=0.2).margin == 5
+    assert SmallestWithinDrop("accuracy", 0.999).max_drop == 0.999
 
 
 @pytest.mark.parametrize(
@@ -100,6 +116,17 @@ def test_repr():
             ValueError,
             "confidence=95.*0.95 for 95 %",
         ),
+        (lambda: SmallestNonInferior("r2", 0.1, test_size=None), TypeError, "test_size=None, but"),
+        (lambda: non_inferior(n_rows=0), ValueError, r"n_rows=0, but expected .*len\(y\)"),
+        (lambda: non_inferior(n_rows=1e3), TypeError, "n_rows=1000.0, but expected"),
+        (lambda: non_inferior(n_rows=True), TypeError, "n_rows=True, but expected"),
+        (lambda: SmallestWithinOneSE("r2", test_size=1), ValueError, "test_size=1, .*1 / 5"),
+        (lambda: SmallestWithinDrop("r2", 0.1, test_size="5"), TypeError, "test_size='5', but"),
+        (lambda: BestWithinBudget("r2", 9, test_size=20), ValueError, "test_size=20, but"),
+        (lambda: SmallestWithinDrop("accuracy", 1), ValueError, "max_drop=1, .*1 % is 0.01"),
+        (lambda: SmallestWithinDrop("roc_auc_ovr", 2.5), ValueError, "max_drop=2.5, .*1 % is 0.01"),
+        (lambda: non_inferior(margin=1), ValueError, "margin=1, but 'accuracy' lies .*1 % is 0.01"),
+        (lambda: non_inferior(margin=5), ValueError, "margin=5, .*1 % is 0.01"),
         (lambda: BestWithinBudget("r2", 0), ValueError, "max_nbytes=0, but expected"),
         (lambda: BestWithinBudget("r2", "20 kB"), TypeError, "max_nbytes='20 kB', but expected"),
     ],

@@ -1,6 +1,7 @@
 """The rules in real searches, and on whatever a sweep may bring."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -77,8 +83,9 @@ def test_a_search_that_a_rule_has_decided(search, digits):
 def test_the_numbers_behind_the_choice(search):
     accuracy = np.array([search.cv_results_[f"split{k}_test_accuracy"] for k in range(3)])
     difference = accuracy - accuracy[:, [0]]
-    error = difference.std(axis=0, ddof=1) / np.sqrt(3)
-    error = np.minimum(error, accuracy[:, 0].std(ddof=1) / np.sqrt(3))
+    factor = np.sqrt(1 / 3 + 1 / 2)
+    error = difference.std(axis=0, ddof=1) * factor
+    error = np.minimum(error, accuracy[:, 0].std(ddof=1) * factor)
     fits = difference.mean(axis=0) >= -error - 1e-12
     nbytes = -search.cv_results_["mean_test_neg_nbytes"]
     assert nbytes[search.best_index_] == nbytes[fits].min()
@@ -98,7 +105,7 @@ def test_a_search_with_a_rule_copies_and_pickles(search, digits):
     "rule",
     [
         SmallestWithinDrop("balanced_accuracy", 0.5),
-        SmallestNonInferior("balanced_accuracy", 0.5, test_size=1 / 2),
+        SmallestNonInferior("balanced_accuracy", 0.5, test_size=1 / 3, n_rows=360),
         BestWithinBudget("balanced_accuracy", 10**9),
     ],
     ids=lambda rule: type(rule).__name__,
@@ -106,9 +113,9 @@ def test_a_search_with_a_rule_copies_and_pickles(search, digits):
 def test_each_rule_in_a_randomized_search(rule, digits, tmp_path):
     search = RandomizedSearchCV(
         model(tmp_path),
-        {"net__compressor__prune__sparsity": [0.1, 0.3, 0.5]},
-        n_iter=2,
-        cv=2,
+        [{"net__compressor": [None]}, {"net__compressor__prune__sparsity": [0.1, 0.3]}],
+        n_iter=3,
+        cv=3,
         scoring=compression_scoring("balanced_accuracy"),
         refit=rule,
         random_state=0,
@@ -127,14 +134,14 @@ def fails_when_sparse(estimator, X, y):
 def test_a_score_that_fails_does_not_lose_the_search(digits, tmp_path):
     search = GridSearchCV(
         model(tmp_path),
-        {"net__compressor__prune__sparsity": [0.1, 0.9, 0.5]},
-        cv=2,
+        [{"net__compressor": [None]}, {"net__compressor__prune__sparsity": [0.1, 0.9, 0.5]}],
+        cv=3,
         scoring=compression_scoring({"accuracy": fails_when_sparse}),
-        refit=SmallestWithinDrop("accuracy", 1),
+        refit=SmallestWithinDrop("accuracy", 0.99),
     )
     with pytest.warns(UserWarning, match="Scoring failed|non-finite"):
         search.fit(*digits)
-    assert search.best_index_ == 2
+    assert search.best_index_ == 3
 
 
 def test_a_search_with_one_metric_falls_back_to_it(digits, tmp_path):
@@ -145,6 +152,49 @@ def test_a_search_with_one_metric_falls_back_to_it(digits, tmp_path):
         search.fit(*digits)
     assert search.best_index_ == np.argmax(search.cv_results_["mean_test_score"])
     assert search.score(*digits) > 0.5
+
+
+def small_search(memory, grid, **params):
+    params = {"cv": 3, "scoring": compression_scoring("accuracy"), "refit": DROP, **params}
+    return GridSearchCV(model(memory), grid, error_score="raise", **params)
+
+
+def test_steps_that_are_all_off_are_the_dense_net(digits, tmp_path):
+    names = [f"net__compressor__{step}" for step in ("prune", "quantize")]
+    grid = [
+        {names[0]: ["passthrough", MagnitudePruner(0.95)], names[1]: ["passthrough"]},
+        {names[0]: ["passthrough"], names[1]: [Quantizer(8)]},
+    ]
+    search = small_search(tmp_path, grid).fit(*digits)  # a warning would be an error
+    assert search.cv_results_["mean_test_dense"].tolist() == [1, 0, 0]
+    assert DROP.table(search.cv_results_)[0]["reason"] == "the reference"
+
+
+def test_a_step_that_is_off_beside_one_that_is_not_is_no_dense_net(digits, tmp_path):
+    # The Quantizer acts, which the grid does not say.
+    search = small_search(tmp_path, {"net__compressor__prune__sparsity": [0, 0.5]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(*digits)
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    assert len(said) == 1
+    assert 'add {"net__compressor": [None]} to the grid' in said[0]
+    assert search.cv_results_["mean_test_dense"].tolist() == [0, 0]
+
+
+def test_nested_cross_validation_with_a_rule(digits, tmp_path):
+    grid = [{"net__compressor": [None]}, {"net__compressor__quantize__bits": [8, 2]}]
+    search = small_search(tmp_path, grid, refit=ONE_SE)
+    nested = cross_validate(
+        search, *digits, cv=2, scoring=compression_scoring("accuracy"), return_estimator=True
+    )
+    for fitted, score, nbytes in zip(
+        nested["estimator"], nested["test_accuracy"], nested["test_neg_nbytes"], strict=True
+    ):
+        assert fitted.best_index_ == ONE_SE(fitted.cv_results_)
+        assert nbytes == -fitted.best_estimator_["net"].report_.nbytes
+        assert 0.5 < score <= 1
+    np.testing.assert_array_equal(cross_val_score(search, *digits, cv=2), nested["test_accuracy"])
 
 
 # Whatever a sweep may bring ---------------------------------------------------------------------
