@@ -25,7 +25,7 @@ from ..nn.reconstruction.layer_samples import LayerSamples, can_reconstruct, n_i
 from ..nn.reconstruction.least_squares import LayerFit, LeastSquares
 
 # Raise it when the same net and rows would lead to other weights.
-_RULES = 2
+_RULES = 3
 # Samples for each layer: this many, or so many times as many as it has inputs.
 _SAMPLES, _PER_INPUT = 16384, 8
 # Rows that they are of: more for layers that make one sample of a row, fewer for convolutions.

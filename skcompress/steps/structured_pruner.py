@@ -159,8 +159,8 @@ class StructuredPruner(BaseCompressor):
               + \lambda \bar a \lVert W - W_0 \rVert^2
 
     with :math:`W_0` the weights that are left, :math:`\bar a` the mean over inputs of
-    :math:`\sum_i x_{ij}'^2`, and :math:`\lambda` of 1e-4 to 1e-1 or infinite, by the
-    error on every fifth part of the rows. Linear layers and convolutions without groups
+    :math:`\sum_i (x_{ij}' - \bar x_j')^2`, and :math:`\lambda` of 1e-4 to 1e-1 or infinite,
+    by the error on every fifth part of the rows. Linear layers and convolutions without groups
     take part, but not those that are stored as codes, hold zeros, share a weight or are
     not trained. All rows count alike. If the outputs of the whole net come no nearer,
     nothing changes.
