@@ -135,7 +135,8 @@ class MagnitudePruner(BaseCompressor):
     the minimum never grows where fewer of the weights are zero; the error on the fifth
     part, and that of the net, may. Linear layers and convolutions without groups take
     part, but not those that are stored as codes, share a weight or are not trained. If
-    the outputs of the whole net come no nearer, nothing changes.
+    the outputs of the whole net come no nearer, nothing changes. Inside an estimator
+    the rows that the net's ``train_split`` keeps for validation have no part in it.
 
     References
     ----------

@@ -175,7 +175,8 @@ class Quantizer(BaseCompressor):
     the error on every fifth part of the rows; each weight's nearest level is one of the
     choices, too. Linear layers and convolutions without groups take part, but not those
     that share a weight or are not trained. If the outputs of the whole net come no
-    nearer, nothing changes.
+    nearer, nothing changes. Inside an estimator the rows that the net's ``train_split``
+    keeps for validation have no part in it.
 
     References
     ----------
