@@ -19,12 +19,12 @@ from .definition import (
 from .fitted import history_rows, is_fitted
 from .parameters import check_unshared, layer_name, with_layer_name
 from .predicting import Predictor, predict_raw
-from .recorded_inputs import module_inputs
+from .recorded_inputs import N_RECORDED, module_inputs
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
 from .rows import first_row, n_rows, some_rows, stack_rows, take_rows
 from .sample_weight import SampleWeightMixin, pack_sample_weight, takes_sample_weight
 from .seeding import seeded, training_threads
-from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows
+from .soft_targets import ExtraRows, SoftTargets, train_and_validation_rows, training_rows
 from .state import (
     Names,
     NotPlainError,
@@ -48,6 +48,7 @@ from .teacher_loss import Teacher, check_distillable
 from .training import Progress, train
 
 __all__ = [
+    "N_RECORDED",
     "ExtraRows",
     "FrozenNet",
     "Names",
@@ -109,6 +110,7 @@ __all__ = [
     "takes_sample_weight",
     "train",
     "train_and_validation_rows",
+    "training_rows",
     "training_threads",
     "uncut_shapes",
     "validation_loss",

@@ -14,8 +14,9 @@ from .predicting import predict_raw
 from .rows import n_rows, some_rows, take_rows
 from .state import module_root
 
-# Batch sizes of the recorded predictions.
+# Batch sizes of the recorded predictions, and how many rows are looked at.
 _BATCHES = (1, 2, 16)
+N_RECORDED = 16
 
 
 def module_inputs(

@@ -32,7 +32,7 @@ def stack_rows(parts: list[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def some_rows(X: Any, n: int) -> slice:
+def some_rows(X: Any, n: int) -> np.ndarray:
     """Return which are up to n rows from all over the data, which may be sorted by class."""
-    step = max(1, n_rows(X) // n)
-    return slice(0, min(n, n_rows(X)) * step, step)
+    n = min(n, n_rows(X))
+    return np.arange(n) * n_rows(X) // max(n, 1)

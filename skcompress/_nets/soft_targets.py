@@ -7,6 +7,7 @@ is not. Callbacks and users' overrides of `infer` and `get_loss` see plain rows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -246,6 +247,21 @@ def train_and_validation_rows(
         raise ValueError(_UNKNOWN_ROWS.format(split=train_split))
     validation = _row_numbers(valid, n) if isinstance(valid, Subset) else None
     return rows, np.arange(0) if validation is None else np.setdiff1d(validation, rows)
+
+
+def training_rows(net: NeuralNet, X: Any, y: Any, split_seed: int) -> np.ndarray:
+    """Return the rows that the net's `train_split` trains on, in order; all if it does not tell."""
+    try:
+        return np.unique(train_and_validation_rows(net, X, y, split_seed)[0])
+    except ValueError:
+        warnings.warn(
+            f"train_split={net.train_split!r} does not return torch.utils.data.Subset of the rows "
+            "it is given, so steps cannot tell which of them it keeps for validation, and look at "
+            "all of them. Use skorch.dataset.ValidSplit.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return np.arange(len(y))
 
 
 _UNKNOWN_ROWS = (

@@ -6,11 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from skorch import NeuralNet
 
 from .._caching.fingerprint import fingerprint
 from .._caching.store import Record, Store
-from .._nets import copy_net, key_of, net_state_digest, training_threads
+from .._nets import (
+    copy_net,
+    key_of,
+    net_state_digest,
+    some_rows,
+    take_rows,
+    training_rows,
+    training_threads,
+)
 from ._report import DenseFacts
 
 _NO_STORE = Store(None)
@@ -74,6 +83,23 @@ class TrainingData:
         data = TrainingData(self.X, self.y, self.sample_weight, dense_net=self.dense_net)
         data._fold = replace(self._fold, **changes)
         return data
+
+    def _training_rows(self, net: NeuralNet, n: int | None = None) -> np.ndarray:
+        """Return up to n of the rows that have trained the net, from all over them.
+
+        Rows that its `train_split` has kept for validation are left out. That is known where an
+        estimator has trained it; a step used alone is given the rows that it may use.
+        """
+        split_seed = self._fold.split_seed
+        if split_seed is None:
+            rows = np.arange(len(self))
+        else:
+            rows = training_rows(net, self.X, self.y, split_seed)
+        return rows if n is None else rows[some_rows(rows, n)]
+
+    def _training_X(self, net: NeuralNet, n: int) -> Any:
+        """Return the inputs of up to n of these rows."""
+        return take_rows(self.X, self._training_rows(net, n))
 
     @property
     def _of_estimator(self) -> bool:

@@ -25,7 +25,7 @@ from ..nn.reconstruction.layer_samples import LayerSamples, can_reconstruct, n_i
 from ..nn.reconstruction.least_squares import LayerFit, LeastSquares
 
 # Raise it when the same net and rows would lead to other weights.
-_RULES = 2
+_RULES = 3
 # Samples for each layer: this many, or so many times as many as it has inputs.
 _SAMPLES, _PER_INPUT = 16384, 8
 # Rows that they are of: more for layers that make one sample of a row, fewer for convolutions.
@@ -133,18 +133,20 @@ def reconstruct_(
         The layers that may change, by their names below the net. Left out are those that
         share a weight, are not trained, or are of other kinds than can be solved for.
     data : TrainingData
-        Only the inputs are looked at. Taken from the store where it was computed before.
+        Only the inputs are looked at, of rows that have trained the net. Taken from the store
+        where it was computed before.
     *facts : object
         What the aims depend on, besides the dense net.
     """
+    rows = data._training_rows(dense, _MAX_ROWS)
 
     def compute() -> Record:
         with seeded(0, dense.device):
             net = copy_net(changed)
-            n_tried, fits = _solve(dense, changed, net, aims, data.X)
+            n_tried, fits = _solve(dense, changed, net, aims, take_rows(data.X, rows))
         return _to_record(net, n_tried, fits)
 
-    record = data._fetch("reconstruction", dense, compute, *facts, _RULES)
+    record = data._fetch("reconstruction", dense, compute, *facts, rows, _RULES)
     if aims and not record.meta["n_tried"]:
         warnings.warn(
             "reconstruct=True has changed nothing: all layers in question are stored as codes, "
@@ -354,9 +356,8 @@ def _chunks(X: Any, n: int) -> Iterator[Any]:
     rows = some_rows(X, n)
     n_chunks = max(_HELD_OUT, math.ceil(n / _CHUNK))
     for i in range(n_chunks):
-        chunk = take_rows(X, slice(i * rows.step, rows.stop, rows.step * n_chunks))
-        if n_rows(chunk):
-            yield chunk
+        if len(own := rows[i::n_chunks]):
+            yield take_rows(X, own)
 
 
 def _is_wrapped(tensor: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from skorch import NeuralNet
 
 from .._nets import (
+    N_RECORDED,
     check_unshared,
     layer_name,
     module_inputs,
@@ -182,7 +183,7 @@ class DeadUnitRemover(BaseCompressor):
     def _plan(self, net: NeuralNet, data: TrainingData, rng: np.random.Generator) -> DeadUnitPlan:
         check_unshared(net, type(self).__name__)
         module = copy_module(module_root(net)["module"]).cpu()
-        calls = module_inputs(net, data.X, type(self).__name__)
+        calls = module_inputs(net, data._training_X(net, N_RECORDED), type(self).__name__)
         with seeded(0):
             folded: dict[str, str] = {}
             stay: dict[str, str] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from skorch import NeuralNet
 from torch import nn
 
-from .._nets import check_unshared, module_inputs, module_root, replace_modules, seeded
+from .._nets import N_RECORDED, check_unshared, module_inputs, module_root, replace_modules, seeded
 from .._sklearn import Interval
 from ..base import BaseCompressor, Plan, TrainingData
 from ..nn.codes.coded_layers import is_coded
@@ -212,7 +212,8 @@ class LowRankFactorizer(BaseCompressor):
         """Return layers that the net does not just call, seen on some of the rows, and why."""
         module = copy_module(module_root(net)["module"]).cpu()
         inside = {name.partition(".")[2]: name for name in ranks if name.split(".")[0] == "module"}
-        calls = module_inputs(net, data.X, type(self).__name__) if inside else []
+        rows = data._training_X(net, N_RECORDED)
+        calls = module_inputs(net, rows, type(self).__name__) if inside else []
         with seeded(0):
             failed = find_failing(
                 inside, lambda own: prove_same(module, lambda m: _split(m, own), calls)

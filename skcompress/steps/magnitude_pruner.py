@@ -130,10 +130,13 @@ class MagnitudePruner(BaseCompressor):
               \quad \text{so that the zeros of W are those that were chosen}
 
     where :math:`W_0` are the weights before, :math:`\bar a` is the mean over inputs of
-    :math:`\sum_i x_{ij}'^2`, and :math:`\lambda` is one of 1e-4 to 1e-1, by the error on
-    every fifth part of the rows. Linear layers and convolutions without groups take
+    :math:`\sum_i (x_{ij}' - \bar x_j')^2`, and :math:`\lambda` is one of 1e-4 to 1e-1, by
+    the error on every fifth part of the rows. For one :math:`\lambda` and the same inputs,
+    the minimum never grows where fewer of the weights are zero; the error on the fifth
+    part, and that of the net, may. Linear layers and convolutions without groups take
     part, but not those that are stored as codes, share a weight or are not trained. If
-    the outputs of the whole net come no nearer, nothing changes.
+    the outputs of the whole net come no nearer, nothing changes. Inside an estimator
+    the rows that the net's ``train_split`` keeps for validation have no part in it.
 
     References
     ----------

@@ -166,15 +166,17 @@ class Quantizer(BaseCompressor):
               + \lambda \bar a \lVert W - W_0 \rVert^2
 
     small, where :math:`W_0` are the weights before, and :math:`\bar a` is the mean over
-    inputs of :math:`\sum_i x_{ij}'^2`. From the best weights without a grid, those of one
-    input are rounded after those of another, and those that are still to come make up
-    for what the rounding has changed (Frantar et al. 2023). Scales are those of the
-    range, cut off at both ends by the same share of 0 to 80 %, that costs least, with
-    errors weighted by :math:`\sum_i x_{ij}'^2`. :math:`\lambda` is one of 1e-4 to 1e-1, by
+    inputs of :math:`\sum_i (x_{ij}' - \bar x_j')^2`. From the best weights without a
+    grid, those of one input are rounded after those of another, and those that are still
+    to come make up for what the rounding has changed (Frantar et al. 2023). Scales are
+    those of the range, cut off at both ends by the same share of 0 to 80 %, that costs least, with
+    errors weighted by :math:`\sum_i (x_{ij}' - m_j)^2`, with m about the mean, or 0 where
+    there is no bias. :math:`\lambda` is one of 1e-4 to 1e-1, by
     the error on every fifth part of the rows; each weight's nearest level is one of the
     choices, too. Linear layers and convolutions without groups take part, but not those
     that share a weight or are not trained. If the outputs of the whole net come no
-    nearer, nothing changes.
+    nearer, nothing changes. Inside an estimator the rows that the net's ``train_split``
+    keeps for validation have no part in it.
 
     References
     ----------

@@ -146,9 +146,12 @@ class StructuredPruner(BaseCompressor):
 
     by always taking next the unit with the smallest :math:`(h_g(k+1) - h_g(k)) / c_g`:
     this is what a Lagrange multiplier finds, on the assumption that losses add up.
-    It costs a prediction of the rows for each trial of each group. The rows are of
-    those that the net's ``train_split`` keeps from training, where an estimator has
-    trained it so; else of all, whose loss says less where a net knows them by heart.
+    It costs a prediction of the rows for each trial of each group.
+
+    All rows that are looked at, here, for "taylor" and "activation" and to reconstruct,
+    are of those that have trained the net. Inside an estimator those that the net's
+    ``train_split`` keeps for validation are left out, so scores on them stay honest; a
+    step used alone takes all rows that it is given.
 
     ``reconstruct=True`` goes through the layers in the order of their calls. Let
     :math:`y_i` be what a layer puts out for sample i (a row, or a position of a
@@ -159,8 +162,8 @@ class StructuredPruner(BaseCompressor):
               + \lambda \bar a \lVert W - W_0 \rVert^2
 
     with :math:`W_0` the weights that are left, :math:`\bar a` the mean over inputs of
-    :math:`\sum_i x_{ij}'^2`, and :math:`\lambda` of 1e-4 to 1e-1 or infinite, by the
-    error on every fifth part of the rows. Linear layers and convolutions without groups
+    :math:`\sum_i (x_{ij}' - \bar x_j')^2`, and :math:`\lambda` of 1e-4 to 1e-1 or infinite,
+    by the error on every fifth part of the rows. Linear layers and convolutions without groups
     take part, but not those that are stored as codes, hold zeros, share a weight or are
     not trained. All rows count alike. If the outputs of the whole net come no nearer,
     nothing changes.

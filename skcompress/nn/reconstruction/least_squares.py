@@ -8,10 +8,17 @@ weights bring it near to y,
           + \lambda \bar a \lVert W' - W_0 \rVert^2
 
 over samples i (rows, and positions of a convolution) and over the weights of the form that is asked
-for, with :math:`W_0` what is left of W, and :math:`\bar a = \mathrm{mean}_j \sum_i x_{ij}'^2`, so
-that :math:`\lambda` has no unit. It is chosen on samples that are held out of the solution. The
-weights that the constraint alone gives are one of the choices, so nothing is lost where nothing can
-be gained. For lost inputs this is the second half of He et al. (2017), "Channel Pruning for
+for, with :math:`W_0` what is left of W, and
+:math:`\bar a = \mathrm{mean}_j \sum_i (x_{ij}' - \bar x_j')^2`, so that :math:`\lambda` has no unit
+and an offset of the inputs does not count. It is chosen on samples that are held out of the
+solution. The weights that the constraint alone gives are one of the choices, so nothing is lost
+where nothing can be gained.
+
+For one :math:`\lambda`, the minimum above over the samples that are solved for never grows if fewer
+of the weights have to be zero. The error on held-out samples, by which :math:`\lambda` is chosen
+and new weights are accepted, may grow.
+
+For lost inputs this is the second half of He et al. (2017), "Channel Pruning for
 Accelerating Very Deep Neural Networks"; for the other forms see :mod:`.constraints`.
 """
 
@@ -88,48 +95,89 @@ class LeastSquares:
         weight = layer.weight.detach().flatten(1)
         bias = [] if layer.bias is None else [layer.bias.detach()[:, None]]
         self._start = torch.cat([weight, *bias], 1).double().cpu()
-        self._parts = [_Sums(*self._start.shape), _Sums(*self._start.shape)]
+        n_outputs, n = weight.shape
+        # With a bias, sums are about means: offsets would take the digits of what varies. Those of
+        # the first samples will do.
+        self._means = self._start.new_zeros(n), self._start.new_zeros(n_outputs)
+        self._anchor = self._start.clone()  # residuals are from here
+        self._anchor[:, n:] = 0.0
+        self._parts = [_Sums(n_outputs, self._start.shape[1]) for _ in range(2)]
 
     def add(self, inputs: Tensor, outputs: Tensor, *, held_out: bool) -> None:
         """Add samples: to solve for, or to choose the penalty on."""
-        inputs, outputs = inputs.detach().cpu(), outputs.detach().cpu()
+        if not len(inputs):
+            return
+        x, y = inputs.detach().cpu().double(), outputs.detach().cpu().double()
+        if self.layer.bias is not None and not any(part.n for part in self._parts):
+            self._means = x.mean(0), y.mean(0)
+        x, y = x - self._means[0], y - self._means[1]
         if self.layer.bias is not None:
-            inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
-        self._parts[held_out].add(inputs, outputs, self._start)
+            x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        self._parts[held_out].add(x, y, self._anchor)
 
     def solve_(self) -> LayerFit:
         """Give the layer the nearest weights, if they have a smaller error than the plain ones."""
         known, held = self._parts
-        if not (known.n and held.n) or not bool(known.gram.isfinite().all()):
+        if not all(part.n and bool(part.gram.isfinite().all()) for part in self._parts):
             return self.leave_()
         unit = held.spread()
         plain = self.constraint.plain(self._start)
-        best, found = None, plain
-        before = least = held.error(plain.weights - self._start)
+        best = None
+        before = least = held.error(self._about_means(plain.weights) - self._anchor)
         for penalty in _PENALTIES:
-            error = held.error(self._nearest(known, penalty, plain).weights - self._start)
-            if error < least:
+            found = self._nearest(known, penalty)
+            if found is not None and (error := held.error(found.weights - self._anchor)) < least:
                 best, least = penalty, error
-        if best is not None:
-            found = self._nearest(known + held, best, plain)
-        self._set(found.weights)
-        after = before if found is plain else least
-        return LayerFit(before / unit, after / unit, found.grid)
+        found = None if best is None else self._nearest(known + held, best)
+        if found is None:
+            self._set(plain.weights)
+            return LayerFit(before / unit, before / unit, plain.grid)
+        self._set(self._about_zero(found.weights))
+        return LayerFit(before / unit, least / unit, found.grid)
 
     def leave_(self) -> LayerFit:
         """Give the layer the plain weights."""
         self._set(self.constraint.plain(self._start).weights)
         return LayerFit(1.0, 1.0)
 
-    def _nearest(
-        self, sums: _Sums, penalty: float, plain: ConstrainedWeights
-    ) -> ConstrainedWeights:
-        """Return the best weights by these sums; the plain ones if they cannot be solved."""
-        curvature, step = sums.solve(penalty, self.layer.bias is not None)
+    def _nearest(self, sums: _Sums, penalty: float) -> ConstrainedWeights | None:
+        """Return the best weights by these sums, with a bias about the means.
+
+        None if the penalty is too small for the precision of the sums.
+        """
+        penalties = torch.full_like(sums.gram[0], penalty * self._unit(sums))
+        if self.layer.bias is not None:
+            penalties[-1] = 1e-9 * sums.n
         try:
-            return self.constraint.nearest(self._start + step, curvature)
+            curvature, step = sums.solve(penalties)
+            return self.constraint.nearest(self._anchor + step, curvature)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            return plain  # the penalty is too small for the precision of the sums
+            return None
+
+    def _unit(self, sums: _Sums) -> float:
+        """Return what the penalty is a multiple of: mean sum of squares of an input."""
+        mean = sums.inputs[: n_inputs(self.layer)] / sums.n
+        squares = sums.gram.diagonal()[: len(mean)]
+        varying = (squares - sums.n * mean.square()).clamp_min(0.0)
+        total = varying + sums.n * (mean + self._means[0]).square()
+        # A millionth of an input is rounding. With inputs that are all zero any penalty will do.
+        return max(float(varying.mean()), 1e-12 * float(total.mean())) or 1.0
+
+    def _about_means(self, weights: Tensor) -> Tensor:
+        """Return the weights with the bias for inputs and outputs about their means."""
+        if self.layer.bias is None:
+            return weights
+        own, bias = weights[:, :-1], weights[:, -1:]
+        x, y = self._means
+        return torch.cat([own, bias + (own @ x - y)[:, None]], 1)
+
+    def _about_zero(self, weights: Tensor) -> Tensor:
+        """Undo `_about_means`; the bias makes up for the rounding of the weights, too."""
+        if self.layer.bias is None:
+            return weights
+        own = weights[:, :-1].to(self.layer.weight.dtype).double()
+        x, y = self._means
+        return torch.cat([own, weights[:, -1:] - (own @ x - y)[:, None]], 1)
 
     def _set(self, solution: Tensor) -> None:
         weight, bias = self.layer.weight, self.layer.bias
@@ -148,37 +196,29 @@ class _Sums:
         self.gram = torch.zeros(n_inputs, n_inputs, dtype=torch.float64)
         self.missing = torch.zeros(n_inputs, n_outputs, dtype=torch.float64)
         self.squares = 0.0
+        self.inputs = torch.zeros(n_inputs, dtype=torch.float64)
         self.outputs = torch.zeros(2, n_outputs, dtype=torch.float64)
 
-    def add(self, inputs: Tensor, outputs: Tensor, start: Tensor) -> None:
-        missed = outputs - inputs @ start.to(inputs.dtype).T
+    def add(self, inputs: Tensor, outputs: Tensor, base: Tensor) -> None:
+        missed = outputs - inputs @ base.T
         self.n += len(inputs)
-        # Products in the precision of the net: of a few thousand samples at once, added up in
-        # float64. They are as exact as its own outputs, and take half of the time.
         self.gram += inputs.T @ inputs
         self.missing += inputs.T @ missed
-        self.squares += float(missed.double().square().sum())
-        self.outputs += torch.stack([outputs.double().sum(0), outputs.double().square().sum(0)])
+        self.squares += float(missed.square().sum())
+        self.inputs += inputs.sum(0)
+        self.outputs += torch.stack([outputs.sum(0), outputs.square().sum(0)])
 
     def __add__(self, other: _Sums) -> _Sums:
         both = _Sums(self.missing.shape[1], len(self.gram))
-        both.n = self.n + other.n
-        both.gram, both.missing = self.gram + other.gram, self.missing + other.missing
-        both.squares, both.outputs = self.squares + other.squares, self.outputs + other.outputs
+        for name in vars(both):
+            setattr(both, name, getattr(self, name) + getattr(other, name))
         return both
 
-    def solve(self, penalty: float, has_bias: bool) -> tuple[Tensor, Tensor]:
-        """Return the products of inputs with the penalty, and what to add to the weights."""
-        penalties = torch.full_like(self.gram[0], penalty * self._scale(has_bias))
-        if has_bias:
-            penalties[-1] = 1e-9 * self.n
+    def solve(self, penalties: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the products of inputs with the penalties, and what to add to the weights."""
         curvature = self.gram + penalties.diag()
-        return curvature, torch.linalg.solve(curvature, self.missing).T
-
-    def _scale(self, has_bias: bool) -> float:
-        squares = self.gram.diagonal()
-        mean = float((squares[:-1] if has_bias else squares).mean())
-        return mean or 1.0  # with inputs that are all zero any penalty gives the same weights
+        factor = torch.linalg.cholesky(curvature)
+        return curvature, torch.cholesky_solve(self.missing, factor).T
 
     def error(self, step: Tensor) -> float:
         """Return the sum of squared residuals after a step."""

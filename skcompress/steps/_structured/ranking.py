@@ -26,7 +26,7 @@ from .traced import Traced
 # More rows change the allocation little, and each trial of each group predicts them.
 _SCAN_ROWS = 512
 # Raise it when the same net and rows would have other losses.
-_RULES = 1
+_RULES = 2
 
 
 @dataclass(frozen=True)

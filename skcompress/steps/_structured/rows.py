@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,7 @@ from ..._nets import (
     predict_raw,
     replace_modules,
     seeded,
-    some_rows,
     take_rows,
-    train_and_validation_rows,
     validation_loss,
 )
 from ..._torch import ConvNd, is_functorch_wrapped_tensor
@@ -38,7 +35,7 @@ _MAX_ROWS = 1024
 _BATCH = 32
 
 
-def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Iterator[Any]:
+def batches(net: NeuralNet, data: TrainingData, rows: np.ndarray) -> Iterator[Any]:
     """Yield some rows with their targets, and weights where there are any, as a net takes them."""
     X = take_rows(data.X, rows)
     if data.sample_weight is not None:
@@ -47,13 +44,8 @@ def batches(net: NeuralNet, data: TrainingData, rows: slice | np.ndarray) -> Ite
 
 
 def scan_rows(net: NeuralNet, data: TrainingData, n: int, seed: int) -> np.ndarray:
-    """Return up to n of the rows: of those that `train_split` keeps from training, if it does."""
-    rows = np.arange(len(data))
-    split_seed = data._fold.split_seed
-    if split_seed is not None:
-        with suppress(ValueError):  # a split of the user's own, of which nobody knows the rows
-            held = train_and_validation_rows(net, data.X, data.y, split_seed)[1]
-            rows = held if len(held) else rows
+    """Return up to n of the rows that have trained a net."""
+    rows = data._training_rows(net)
     if len(rows) <= n:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
@@ -98,7 +90,7 @@ def taylor_scores(net: NeuralNet, data: TrainingData, graph: Graph) -> list[Tens
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     squares: list[list[Tensor]] = []
     with seeded(0, net.device), torch.enable_grad():
-        for Xi, yi in batches(net, data, some_rows(data.X, _MAX_ROWS)):
+        for Xi, yi in batches(net, data, data._training_rows(net, _MAX_ROWS)):
             module.zero_grad()
             batch_loss(net, Xi, yi).backward()
             products = {
@@ -134,9 +126,8 @@ def unit_activations(net: NeuralNet, data: TrainingData, graph: Graph) -> list[T
     seen: dict[str, list[Tensor]] = {}
     for name, layer in layers.items():
         layer.register_forward_pre_hook(_measure(seen.setdefault(name, [])))
-    predict_raw(
-        net, take_rows(data.X, some_rows(data.X, _MAX_ROWS))
-    )  # the net is a copy: its hooks go with it
+    # The net is a copy: its hooks go with it.
+    predict_raw(net, data._training_X(net, _MAX_ROWS))
     variances = {name: _variance(parts) for name, parts in seen.items() if parts}
     weights = {name: layer.weight.detach().cpu() for name, layer in layers.items()}
     return [_activations_of(graph, n, variances, weights) for n in range(len(graph.groups))]

@@ -10,7 +10,15 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..._file import NotPlainError, measure_net
-from ..._nets import check_unshared, copy_net, module_inputs, module_root, replace_modules, seeded
+from ..._nets import (
+    N_RECORDED,
+    check_unshared,
+    copy_net,
+    module_inputs,
+    module_root,
+    replace_modules,
+    seeded,
+)
 from ...base import TrainingData
 from ...nn.graph import Graph, Inputs, trace
 from ...nn.modules.copying import copy_module
@@ -72,7 +80,7 @@ def trace_net(net: NeuralNet, data: TrainingData, ignored_layers: Sequence[str])
     """Watch a net predict some of the rows, and prove what can go."""
     module = copy_module(module_root(net)["module"]).cpu()
     check_unshared(net, "StructuredPruner")
-    calls = module_inputs(net, data.X, "StructuredPruner")
+    calls = module_inputs(net, data._training_X(net, N_RECORDED), "StructuredPruner")
     ignored = resolve_ignored(module_root(net), ignored_layers)
     names = {"" if n == "module" else n.removeprefix("module.") for n in ignored}
     with seeded(0):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from skcompress.nn.codes.grids import fit_grid
 from skcompress.nn.codes.quantization import dequantize, encode
@@ -54,18 +55,52 @@ class TestZeros:
         plain = Zeros(zeros).plain(weights).weights
         assert (cost(weights, found, curvature) <= cost(weights, plain, curvature) + 1e-9).all()
 
-    def test_many_to_keep_for_many_outputs(self, monkeypatch):
-        weights, curvature, zeros = problem(60, 20, 0, n_free=1)
-        curvature += torch.eye(21)
-        exact, found = (
-            monkeypatch.setattr(constraints, "_MOST_WORK", work)
-            or Zeros(zeros).nearest(weights, curvature).weights
-            for work in (1000, 0)
-        )
-        assert torch.equal(found[:, :20] == 0, zeros)
-        plain = Zeros(zeros).plain(weights).weights
-        costs = [cost(weights, one, curvature).sum() for one in (exact, found, plain)]
-        assert costs[0] < costs[1] < costs[2] / 4
+    @pytest.mark.parametrize("most_steps", [256, 0])
+    @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+    def test_many_to_keep_for_many_outputs(self, share, most_steps, monkeypatch):
+        """Half of the weights of a layer with inputs that resemble each other."""
+        monkeypatch.setattr(constraints, "_MOST_STEPS", most_steps)
+        n_out, n_in = 64, 256
+        x = torch.rand(2000, 20) @ torch.randn(20, n_in + 1) + 0.1 * torch.randn(2000, n_in + 1)
+        curvature = (x.T @ x + 0.1 * torch.eye(n_in + 1)).double()
+        weights = torch.randn(n_out, n_in + 1).double()
+        zeros = torch.rand(n_out, n_in) < share
+        found = Zeros(zeros).nearest(weights, curvature).weights
+        assert torch.equal(found[:, :n_in] == 0, zeros)
+        exact = torch.zeros_like(weights)
+        for own, row, kept in zip(exact, weights, ~nn.functional.pad(zeros, (0, 1)), strict=True):
+            inputs = kept.nonzero()[:, 0]
+            own[kept] = torch.linalg.solve(curvature[inputs][:, inputs], (curvature @ row)[inputs])
+        costs = [float(cost(weights, one, curvature).sum()) for one in (exact, found)]
+        assert costs[1] == pytest.approx(costs[0], rel=1e-6)
+        assert costs[0] < float(cost(weights, Zeros(zeros).plain(weights).weights, curvature).sum())
+
+    @given(**SIZES, n_free=st.integers(0, 1))
+    def test_both_ways_lead_to_the_same(self, n_out, n_in, seed, n_free):
+        weights, curvature, zeros = problem(n_out, n_in, seed, n_free)
+        curvature += 0.01 * torch.eye(len(curvature))
+        with pytest.MonkeyPatch.context() as patch:
+            found = []
+            for steps in (256, 0):
+                patch.setattr(constraints, "_MOST_STEPS", steps)
+                found.append(Zeros(zeros).nearest(weights, curvature).weights)
+        costs = [cost(weights, one, curvature) for one in found]
+        torch.testing.assert_close(*costs, rtol=1e-6, atol=1e-9)
+
+    def test_gradients_that_do_not_get_there(self, monkeypatch):
+        """Inputs so alike that more steps are needed than there are inputs."""
+        weights, _, zeros = problem(6, 40, 0)
+        scale = torch.logspace(0, -7, 40, dtype=torch.float64)
+        basis = torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64))[0]
+        curvature = basis @ (scale[:, None] * basis.T)
+        curvature = (curvature + curvature.T) / 2
+        exact = Zeros(zeros).nearest(weights, curvature).weights
+        is_done = constraints._solve_at_once(weights, curvature, ~zeros)[1]
+        assert not is_done.all()
+        monkeypatch.setattr(constraints, "_MOST_STEPS", 0)
+        found = Zeros(zeros).nearest(weights, curvature).weights
+        costs = [cost(weights, one, curvature) for one in (exact, found)]
+        torch.testing.assert_close(*costs, rtol=1e-6, atol=0)
 
     def test_none(self):
         weights, curvature, zeros = problem(3, 4, 0, n_free=1)

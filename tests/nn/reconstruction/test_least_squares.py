@@ -1,14 +1,20 @@
 """Weights that are solved for."""
 
+from contextlib import contextmanager
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from skcompress.nn.codes.grids import fit_grid
 from skcompress.nn.codes.quantization import dequantize, encode
+from skcompress.nn.reconstruction import constraints
 from skcompress.nn.reconstruction.constraints import Levels, Zeros
-from skcompress.nn.reconstruction.least_squares import LeastSquares
+from skcompress.nn.reconstruction.least_squares import _PENALTIES, LeastSquares
 
 pytestmark = pytest.mark.usefixtures("seeded_rng")
 
@@ -23,6 +29,13 @@ def fill(layer, x, y, constraint=None):
         own = x[number::10], y[number::10]
         sums.add(*own, held_out=number % 5 == 4)
     return sums
+
+
+@contextmanager
+def most_steps_of(n):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constraints, "_MOST_STEPS", n)
+        yield
 
 
 class TestLeastSquares:
@@ -42,26 +55,24 @@ class TestLeastSquares:
         start = layer.weight.detach().clone()
         x = torch.randn(500, 2)
         y = (x @ start.T + 7.0).detach()
-        assert fill(layer, x, y).solve_().after < 1e-3  # sums in float32, of large numbers
-        assert abs(layer.bias.item() - 7) < 1e-2
-        torch.testing.assert_close(layer.weight.detach(), start, rtol=0, atol=1e-2)
+        assert fill(layer, x, y).solve_().after < 1e-12
+        assert abs(layer.bias.item() - 7) < 1e-6
+        torch.testing.assert_close(layer.weight.detach(), start, rtol=0, atol=1e-6)
 
     def test_the_solution_is_that_of_the_formula(self):
         layer = nn.Linear(5, 2).double()
-        start, bias = layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
+        start = layer.weight.detach().numpy().copy()
         draw = np.random.default_rng(0)
         x, y = draw.normal(size=(100, 5)), draw.normal(size=(100, 2))
         sums = fill(layer, torch.from_numpy(x), torch.from_numpy(y))
-        _, step = (sums._parts[0] + sums._parts[1]).solve(0.1, has_bias=True)
+        found = sums._nearest(sums._parts[0] + sums._parts[1], 0.1)
         # Of rows that carry the penalty, which is the textbook's way to write it.
-        scale = np.sqrt(0.1 * (x**2).sum(0).mean())
+        scale = np.sqrt(0.1 * ((x - x.mean(0)) ** 2).sum(0).mean())
         penalty = np.hstack([scale * np.eye(5), np.zeros((5, 1))])
         left = np.vstack([np.hstack([x, np.ones((100, 1))]), penalty])
         right = np.vstack([y, scale * start.T])
         expected = np.linalg.lstsq(left, right, rcond=None)[0].T
-        np.testing.assert_allclose(
-            np.hstack([start, bias[:, None]]) + step.numpy(), expected, atol=1e-6
-        )
+        np.testing.assert_allclose(sums._about_zero(found.weights), expected, atol=1e-6)
 
     def test_errors_are_those_of_the_held_out_samples(self):
         layer = nn.Linear(3, 2)
@@ -110,6 +121,102 @@ class TestLeastSquares:
         fill(layer, torch.zeros(50, 3), y).solve_()
         torch.testing.assert_close(layer.weight.detach(), state)
         torch.testing.assert_close(layer.bias.detach(), y.mean(0), rtol=0.01, atol=0)
+
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_inputs_that_do_not_vary(self, bias):
+        layer = nn.Linear(3, 2, bias=bias)
+        x = torch.tensor([0.1, 0.3, 7e5]).expand(50, 3)
+        y = layer(x).detach() + torch.rand(50, 2) + 1
+        before, after, _ = fill(layer, x, y).solve_()
+        assert after < before
+        assert layer.weight.abs().max() < 1
+        torch.testing.assert_close(layer(x).detach().mean(0), y.mean(0), rtol=0, atol=0.3)
+
+    def test_a_call_without_rows(self):
+        layer, x = nn.Linear(3, 2), torch.rand(50, 3)
+        y = torch.rand(50, 2)
+        both = [LeastSquares(deepcopy(layer), free(layer)) for _ in range(2)]
+        both[0].add(x[:0], y[:0], held_out=False)
+        for sums in both:
+            sums.add(x, y, held_out=False)
+            sums.add(x, y, held_out=True)
+        assert both[0].solve_() == both[1].solve_()
+
+
+def offset_problem(offset, dtype, bias, form):
+    """Return a layer with its constraint, and inputs and outputs of what it was."""
+    x = torch.randn(2000, 6) @ torch.randn(6, 24) / 3 + 0.3 * torch.randn(2000, 24)
+    x = (x + offset * torch.randn(24).sign()).to(dtype)
+    layer = nn.Linear(24, 8, bias=bias).to(dtype)
+    y = layer(x).detach()
+    zeros = torch.rand(8, 24) < 0.7
+    constraint = Zeros(zeros) if form == "zeros" else Levels(zeros & False, dtype, bits=3)
+    return layer, x, y, constraint
+
+
+def share_missed(layer, x, y):
+    """The share of the variance of y that a layer misses, in float64."""
+    x, y = x.double(), y.double()
+    out = x @ layer.weight.detach().double().T
+    out = out if layer.bias is None else out + layer.bias.detach().double()
+    return float((out - y).square().sum() / (y - y.mean(0)).square().sum())
+
+
+class TestOffsets:
+    # Without a bias, the width of a level times the offset is missed.
+    @pytest.mark.parametrize(
+        ("form", "bias"), [("zeros", True), ("zeros", False), ("levels", True)]
+    )
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("offset", [3.0, 300.0, 30_000.0])
+    def test_the_gain_and_the_report_are_those_of_centred_inputs(self, offset, dtype, form, bias):
+        found = []
+        for size in (3.0, offset):
+            torch.manual_seed(0)
+            layer, x, y, constraint = offset_problem(size, dtype, bias, form)
+            after = fill(layer, x, y, constraint).solve_().after
+            held = torch.arange(2000) % 5 == 4
+            assert after == pytest.approx(share_missed(layer, x[held], y[held]), rel=0.2)
+            found.append(share_missed(layer, x, y))
+        assert found[1] == pytest.approx(found[0], rel=0.05)
+
+    def test_offsets_that_differ_from_chunk_to_chunk(self):
+        layer, x, y, constraint = offset_problem(0.0, torch.float32, True, "zeros")
+        shift = torch.linspace(0, 1000, 2000)[:, None] * torch.ones(24)
+        x = x + shift
+        y = layer(x).detach()
+        sums = LeastSquares(layer, constraint)
+        for number, part in enumerate(torch.arange(2000).split(200)):
+            sums.add(x[part], y[part], held_out=number % 5 == 4)
+        after = sums.solve_().after
+        held = torch.arange(2000) // 200 % 5 == 4
+        assert after == pytest.approx(share_missed(layer, x[held], y[held]), rel=0.1)
+
+
+class TestFewerZeros:
+    @given(
+        seed=st.integers(0, 10_000),
+        n_in=st.integers(2, 12),
+        bias=st.booleans(),
+        penalty=st.sampled_from(_PENALTIES),
+        most_steps=st.sampled_from([256, 0]),
+    )
+    def test_the_solved_problem_never_costs_more(self, seed, n_in, bias, penalty, most_steps):
+        """The sum of squares over the samples solved for, plus penalty, of nested sets of zeros."""
+        with torch.random.fork_rng(), most_steps_of(most_steps):
+            torch.manual_seed(seed)
+            layer = nn.Linear(n_in, 3, bias=bias)
+            x = torch.rand(60, 2) @ torch.randn(2, n_in) + 0.1 * torch.randn(60, n_in)
+            y = torch.rand(60, 3) + x[:, :1]
+            order = torch.rand(3, n_in)
+            costs = []
+            for share in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):  # each of the sets is in that before
+                sums = fill(layer, x, y, Zeros(order < share))
+                known = sums._parts[0]
+                step = sums._nearest(known, penalty).weights - sums._anchor
+                size = step[:, :n_in].square().sum()
+                costs.append(known.error(step) + penalty * sums._unit(known) * float(size))
+        assert (np.diff(costs) <= 1e-9 * costs[0]).all()
 
 
 class TestForms:
