@@ -7,6 +7,7 @@ steps of a Pipeline. It holds no code and no pickle, so loading one runs nothing
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -18,6 +19,7 @@ from ._file import (
     encode,
     estimators_in,
     is_compressed,
+    prove,
     read_file,
     refuse,
     write_file,
@@ -36,7 +38,9 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     Weights that are codes are stored as codes, zeros take next to nothing, and
     the rest is entropy-coded. The training history, the plans of the compression
     steps, optimizers and callbacks are left out. The same object gives the same
-    bytes. A failure leaves the file that was there before as it was.
+    bytes. Before the file is written it is loaded from memory, into a net made
+    anew from the parameters of the saved one: it must have the same arrays and
+    predict the same. A failure leaves the file that was there before as it was.
 
     Parameters
     ----------
@@ -50,6 +54,21 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
         "smallest" searches longer, about a second for 100,000 weights, for a file
         that is some percent smaller. Loading takes as long again.
 
+    Raises
+    ------
+    TypeError
+        If a part of it is of no kind that a file holds, or a module keeps something
+        that predictions need outside of its ``state_dict``, such as a plain
+        attribute that training changes. Register it as a buffer.
+
+    Warns
+    -----
+    UserWarning
+        If a module keeps something outside of its ``state_dict`` that makes no
+        difference for made-up rows, or if the net predicts for no such rows (bare
+        nets of which the first layer does not tell the shape of a row, nets that
+        draw random numbers): `load` then does not notice another ``forward``.
+
     See Also
     --------
     load : Read the file.
@@ -57,8 +76,10 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     Notes
     -----
     ``report_.nbytes`` is the size of the file of an estimator at the default
-    level. State that a module keeps outside of its ``state_dict`` is not saved;
-    it is what the module's definition makes it.
+    level. No training row is in the file. It holds the shape of rows and the range
+    of their numbers (mean and standard deviation, of whole numbers the smallest and
+    largest), from which `load` makes up rows to see that the code of the net still
+    computes the same.
 
     Examples
     --------
@@ -104,6 +125,12 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
             "arrays of them, and lists, tuples and dicts of these. Save the compressed estimator "
             "alone, or use another step."
         ) from error
+    try:
+        doubts = prove(obj, data)
+    except NotPlainError as error:
+        raise TypeError(f"Got obj={obj!r:.300}, which cannot be saved: {error}.") from error
+    for doubt in doubts:
+        warnings.warn(f"save got a {type(obj).__name__}: {doubt}.", stacklevel=2)
     write_file(path, data)
 
 
@@ -113,7 +140,10 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
     The net is made from its definition and filled with what the file holds.
     Nothing in the file is executed. What it holds is checked against the given
     object before it is used: classes, names, settings and shapes of the layers.
-    The error says what differs, as it is in the file and in the given object.
+    Then the net must give the recorded outputs for made-up rows, up to rounding,
+    so that another ``forward`` is noticed. The error says what differs, as it is in
+    the file and in the given object. Settings that matter in training only, such as
+    the momentum of batch norm, may differ.
 
     Parameters
     ----------

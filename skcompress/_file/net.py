@@ -7,11 +7,15 @@ others.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from skorch import NeuralNet
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .._nets import (
     Names,
@@ -26,18 +30,22 @@ from .._nets import (
     module_root,
     part_root,
     parts,
+    predict_raw,
     replace_modules,
+    seeded,
     set_trained_,
     state_of,
     stored,
     uncut_shapes,
 )
+from .._torch import ConvNd, NormBase
 from ..nn.codes.coded_layers import PackedWeight, code_layer_
 from ..nn.codes.finite import all_finite
 from ..nn.surgery.shrinking import cut_to, shrink
 from .changes import changes, replay
 from .checks import check_layers, check_same, check_tensors
 from .coding.byte_streams import Coding, Reader
+from .inputs import Inputs, made_up_rows
 from .memory_limit import limited_memory
 from .plain import from_plain, to_plain
 from .tensors import Entry, code_arrays, entry_of, from_json, read_arrays, to_json
@@ -45,6 +53,10 @@ from .tensors import Entry, code_arrays, entry_of, from_json, read_arrays, to_js
 # What decides, beside the modules, how outputs become predictions.
 _SETTINGS = ("predict_nonlinearity", "threshold")
 _PLAIN = (str, int, float, bool)
+# Settings of layers that matter in training only. Dropout has no others.
+_TRAINING = re.compile(
+    r"(, )?\b(momentum|dropout|inplace|sparse|scale_grad_by_freq)=[^,)]*(?(1)|(, )?)"
+)
 
 
 def net_to_header(
@@ -85,7 +97,12 @@ def net_to_header(
 
 
 def net_from_header(
-    header: Mapping[str, Any], definition: NeuralNet, streams: Reader, *, same_torch: bool
+    header: Mapping[str, Any],
+    definition: NeuralNet,
+    streams: Reader,
+    *,
+    inputs: Inputs | None,
+    same_torch: bool,
 ) -> NeuralNet:
     """Build the net that `net_to_header` described.
 
@@ -97,6 +114,9 @@ def net_from_header(
         Not modified.
     streams : Reader
         Stands where the net's streams begin.
+    inputs : dict of str to Input, or None
+        Made-up rows of this kind go through a net with layers or buffers that
+        the first forward makes.
     same_torch : bool
         Whether this version of torch wrote it, so that its layers must describe
         themselves in the same words.
@@ -116,6 +136,7 @@ def net_from_header(
     labels = from_plain(header["labels"], streams) if "labels" in header else None
     entries = [from_json(described) for described in header["tensors"]]
     net = _made(header["params"], definition, streams.left)
+    _complete_(net, entries, inputs, streams.left)
     replay(net, header.get("changes"), streams.left)
     _cut_(net, entries)
     own_layers = layers(parts(net))
@@ -156,7 +177,21 @@ def _described(layer: nn.Module) -> str:
     own = getattr(type(layer), "_coded_base", type(layer))
     # Dropout does nothing to predictions, and callbacks like to change it.
     has_settings = own.__module__.startswith("torch.nn.") and "Dropout" not in own.__qualname__
-    return f"{own.__qualname__}({layer.extra_repr()})" if has_settings else own.__qualname__
+    if not has_settings:
+        return own.__qualname__
+    settings = _TRAINING.sub("", layer.extra_repr())
+    # Torch leaves this size at 0 if the weights of a lazy layer were loaded before it ran.
+    if settings.startswith("0, ") and isinstance(layer, ConvNd | NormBase):
+        settings = f"{_n_inputs(layer)}{settings[1:]}"
+    return f"{own.__qualname__}({settings})"
+
+
+def _n_inputs(layer: Any) -> int:
+    if isinstance(layer, ConvNd):
+        weight = layer.weight
+        return len(weight) if layer.transposed else weight.shape[1] * layer.groups
+    tensors = (layer.weight, layer.running_mean)
+    return next((len(tensor) for tensor in tensors if tensor is not None), 0)
 
 
 def _made(params: Mapping[str, Any], definition: NeuralNet, n_bytes: int) -> NeuralNet:
@@ -173,6 +208,27 @@ def _made(params: Mapping[str, Any], definition: NeuralNet, n_bytes: int) -> Neu
         raise ValueError(
             f"the net cannot be made with its parameters {params!r:.200}: {error}"
         ) from error
+
+
+def _complete_(
+    net: NeuralNet, entries: Sequence[Entry], inputs: Inputs | None, n_bytes: int
+) -> None:
+    """Run an untrained net once if it makes layers or buffers in its first forward."""
+    root = part_root(net)
+    known = root.state_dict(keep_vars=True)
+    known |= dict(root.named_buffers())
+    lacks = any(name not in known for entry in entries for name in entry.names)
+    rows = None if inputs is None else made_up_rows(inputs)
+    if rows is None or not (lacks or any(map(is_lazy, known.values()))):
+        return
+    # A net that cannot run is compared as it is.
+    with (
+        suppress(Exception),
+        warnings.catch_warnings(action="ignore"),
+        limited_memory(n_bytes),
+        seeded(0, net.device),
+    ):
+        predict_raw(net, rows)
 
 
 def _cut_(net: NeuralNet, entries: Sequence[Entry]) -> None:

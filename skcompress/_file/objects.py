@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from .._nets import NotPlainError, check_net, given_net
 from .checks import check_same
 from .coding.byte_streams import Coding, Reader, written
 from .container import assemble, disassemble, file_size
+from .facts import COUNTS, FACTS, SHARES, check_facts, check_report
+from .first_layers import possible_inputs
+from .inputs import Inputs, inputs_from_json, inputs_to_json
 from .net import net_from_header, net_to_header
 from .plain import from_plain, to_plain
-from .probe import check_probe, summary, try_net, try_pipeline
-
-# What `predict` needs beside the net. A file may set these and no other attributes.
-_FACTS = (
-    "classes_",
-    "n_features_in_",
-    "feature_names_in_",
-    "_kinds",
-    "_n_features_out",
-    "_target_shape",
+from .probe import (
+    check_probe,
+    first_that_runs,
+    pipeline_inputs,
+    precision,
+    summary,
+    try_net,
+    try_pipeline,
 )
-# Of the report: what is about the net and not about the fit or the file.
-_COUNTS = ("n_params", "n_nonzero", "macs", "dense_n_params", "dense_n_nonzero", "dense_macs")
-_SHARES = ("sparsity", "dense_sparsity")
-# Parameters of a step that do not change what it computes.
-_NOT_LEARNED = {"_sklearn_output_config"}
-_NEUTRAL = {"copy", "memory", "n_jobs", "random_state", "verbose"}
-_MOST = 1 << 62  # in a report
+from .steps import step_from_header, step_to_header
+
 # Sizes of files, in a fixed number of bytes: a file has its own in it.
 _SIZES = ("nbytes", "dense_nbytes")
 _SIZE_BYTES = 5
+
+
+class _Source(NamedTuple):
+    """Where an object is read from."""
+
+    streams: Reader
+    same_torch: bool
+    probed: bool
 
 
 def encode(obj: Any, level: str = "default") -> bytes:
@@ -62,8 +64,17 @@ def encode(obj: Any, level: str = "default") -> bytes:
     return assemble(_to_header(obj, streams, level), streams)
 
 
-def decode(data: bytes, obj: Any) -> Any:
+def decode(data: bytes, obj: Any, *, probed: bool = True) -> Any:
     """Return a fitted copy of `obj`, an object built as the saved one was.
+
+    Parameters
+    ----------
+    data : bytes
+        Of a file.
+    obj : object
+        Not modified.
+    probed : bool, default=True
+        Whether its outputs for made-up rows must be the recorded ones.
 
     Raises
     ------
@@ -71,7 +82,7 @@ def decode(data: bytes, obj: Any) -> Any:
         If the bytes are not those of a file, or of one of another structure.
     """
     header, streams, same_torch = disassemble(data)
-    fitted = _from_header(header, obj, streams, same_torch)
+    fitted = _from_header(header, obj, _Source(streams, same_torch, probed))
     streams.finish()
     return fitted
 
@@ -111,6 +122,23 @@ def measure_net(net: NeuralNet) -> int:
     return file_size(_to_header(net, streams, "default"), streams)
 
 
+def nets_in(obj: Any, where: str = "") -> dict[str, tuple[NeuralNet, Any]]:
+    """Return the fitted nets of an object, each with what it is the net of, by where they are."""
+    if isinstance(obj, NeuralNet):
+        return {where: (obj, obj)}
+    if is_compressed(obj):
+        return {where: (obj.net_, obj)}
+    if isinstance(obj, Pipeline):
+        found = [nets_in(step, f"{where}the step {name!r}: ") for name, step in obj.steps]
+        return {key: value for each in found for key, value in each.items()}
+    return {}
+
+
+def candidates(owner: Any) -> Iterable[Inputs]:
+    """Return inputs that the net of an estimator, or a bare net, may take, likely ones first."""
+    return possible_inputs(owner) if isinstance(owner, NeuralNet) else owner._inputs
+
+
 def is_compressed(obj: Any) -> bool:
     """Tell whether an object is one of the estimators that hold a net."""
     return isinstance(obj, BaseEstimator) and hasattr(type(obj), "_check_targets")
@@ -122,18 +150,18 @@ def _to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> 
         steps = [
             [name, _to_header(step, streams, level, f"{where}{name}.")] for name, step in obj.steps
         ]
-        probe = None if where else summary(try_pipeline(obj))
-        return {"kind": "pipeline", "steps": steps, "probe": probe}
+        tried = None if where else _pipeline_probe(obj)
+        return {"kind": "pipeline", "steps": steps, "probe": tried}
     if isinstance(obj, NeuralNet):
         net = net_to_header(check_net(obj, "save"), None, streams, level)
-        return {"kind": "net", "net": net}
+        return {"kind": "net", "net": net, **_probe(*first_that_runs(obj, candidates(obj)))}
     if is_compressed(obj):
         if not hasattr(obj, "net_"):
             raise NotFittedError(
                 f"save got a {type(obj).__name__} that is not fitted yet. Call its `fit` first."
             )
         return _estimator_to_header(obj, streams, level)
-    return _step_to_header(obj, streams, where)
+    return step_to_header(obj, streams, where)
 
 
 def _estimator_to_header(
@@ -144,7 +172,7 @@ def _estimator_to_header(
     net = dense_net if dense_net is not None else estimator.net_
     facts = {
         name: to_plain(getattr(estimator, name), streams, f"the attribute {name!r}")
-        for name in sorted(_FACTS)  # as the header sorts them
+        for name in sorted(FACTS)  # as the header sorts them
         if name in vars(estimator)
     }
     known = estimator.report_
@@ -154,8 +182,9 @@ def _estimator_to_header(
             streams,
             f"the report's {name!r}",
         )
-        for name in (*_COUNTS, *_SHARES)
+        for name in (*COUNTS, *SHARES)
     }
+    inputs, output = first_that_runs(net, candidates(estimator))
     sizes = [(known.get(name) or 0).to_bytes(_SIZE_BYTES, "little") for name in _SIZES]
     streams.append(written(b"".join(sizes)))
     return {
@@ -163,22 +192,34 @@ def _estimator_to_header(
         "class": type(estimator).__name__,
         "facts": facts,
         "report": report,
-        "probe": summary(try_net(net, vars(estimator))),
+        **_probe(inputs or estimator._inputs[0], output),
         "net": net_to_header(net, given_net(estimator), streams, level),
     }
 
 
-def _from_header(header: Mapping[str, Any], obj: Any, streams: Reader, same_torch: bool) -> Any:
+def _probe(inputs: Inputs | None, output: np.ndarray | None) -> dict[str, Any]:
+    described = None if inputs is None else inputs_to_json(inputs)
+    return {"inputs": described, "probe": summary(output)}
+
+
+def _pipeline_probe(pipeline: Pipeline) -> list[Any] | None:
+    for inputs in pipeline_inputs(pipeline):
+        if (output := try_pipeline(pipeline, inputs)) is not None:
+            return [inputs_to_json(inputs), summary(output)]
+    return None
+
+
+def _from_header(header: Mapping[str, Any], obj: Any, source: _Source) -> Any:
     """Return a fitted copy of `obj` with what `_to_header` described; ValueError if it differs."""
     kind = header["kind"]
     check_same("the kind of object", kind, _kind(obj))
     if kind == "pipeline":
-        return _pipeline_from_header(header, obj, streams, same_torch)
+        return _pipeline_from_header(header, obj, source)
     if kind == "net":
-        return net_from_header(header["net"], obj, streams, same_torch=same_torch)
+        return _net_from_header(header, obj, source)
     if kind == "estimator":
-        return _estimator_from_header(header, obj, streams, same_torch)
-    return _step_from_header(header, obj, streams)
+        return _estimator_from_header(header, obj, source)
+    return step_from_header(header, obj, source.streams)
 
 
 def _kind(obj: Any) -> str:
@@ -196,149 +237,59 @@ def estimators_in(obj: Any) -> list[Any]:
     return [obj] if is_compressed(obj) else []
 
 
-def _pipeline_from_header(
-    header: Mapping[str, Any], obj: Pipeline, streams: Reader, same_torch: bool
-) -> Pipeline:
+def _pipeline_from_header(header: Mapping[str, Any], obj: Pipeline, source: _Source) -> Pipeline:
     names = [name for name, _ in header["steps"]]
     check_same("the steps of the Pipeline", names, [name for name, _ in obj.steps])
     pipeline = clone(obj)
     pipeline.steps = [
-        (name, _from_header(part, step, streams, same_torch))
+        (name, _from_header(part, step, source))
         for (name, part), (_, step) in zip(header["steps"], obj.steps, strict=True)
     ]
-    if header["probe"] is not None:
-        check_probe(header["probe"], try_pipeline(pipeline))
+    if source.probed and header["probe"] is not None:
+        described, probe = header["probe"]
+        check_probe(probe, try_pipeline(pipeline, inputs_from_json(described)))
     return pipeline
 
 
-def _estimator_from_header(
-    header: Mapping[str, Any], obj: Any, streams: Reader, same_torch: bool
-) -> Any:
+def _net(
+    header: Mapping[str, Any], definition: NeuralNet, inputs: Inputs | None, source: _Source
+) -> NeuralNet:
+    described, streams, same_torch, _ = header["net"], *source
+    return net_from_header(described, definition, streams, inputs=inputs, same_torch=same_torch)
+
+
+def _net_from_header(header: Mapping[str, Any], obj: NeuralNet, source: _Source) -> NeuralNet:
+    inputs = None if header["inputs"] is None else inputs_from_json(header["inputs"])
+    net = _net(header, obj, inputs, source)
+    if source.probed and header["probe"] is not None:
+        output = None if inputs is None else try_net(net, inputs)
+        check_probe(header["probe"], output, precision(net))
+    return net
+
+
+def _estimator_from_header(header: Mapping[str, Any], obj: Any, source: _Source) -> Any:
     check_same("the class of the estimator", header["class"], type(obj).__name__)
-    facts = {name: from_plain(value, streams) for name, value in header["facts"].items()}
-    report = {name: from_plain(value, streams) for name, value in header["report"].items()}
-    _check_facts(facts, obj)
-    _check_report(report)
-    sizes = Reader(streams.stream())
+    facts = {name: from_plain(value, source.streams) for name, value in header["facts"].items()}
+    report = {name: from_plain(value, source.streams) for name, value in header["report"].items()}
+    inputs = inputs_from_json(header["inputs"])
+    check_facts(facts, inputs, obj)
+    check_report(report)
+    sizes = Reader(source.streams.stream())
     for name in _SIZES:
         report[name] = int.from_bytes(sizes.take(_SIZE_BYTES), "little") or None
     sizes.finish()
-    net = net_from_header(header["net"], given_net(obj), streams, same_torch=same_torch)
-    output = try_net(net, facts)
-    check_probe(header["probe"], output)
-    if output is not None and output.size != facts["_n_features_out"]:
-        raise ValueError("what it says of inputs and outputs does not fit its net")
+    net = _net(header, given_net(obj), inputs, source)
+    if source.probed and header["probe"] is not None:
+        output = try_net(net, inputs)
+        check_probe(header["probe"], output, precision(net))
+        if output is None or output.shape[1] != facts["_n_features_out"]:
+            raise ValueError("what it says of inputs and outputs does not fit its net")
     report.update(history=[], dense_trained=False)
     estimator = clone(obj)
     # As if from a pickle, so that it makes what it keeps at hand for predictions.
-    learned = {**facts, "net_": net, "_report": Bunch(**report)}
+    learned = {**facts, "net_": net, "_inputs": [inputs], "_report": Bunch(**report)}
+    learned["_kinds"] = {name: np.dtype(each.dtype) for name, each in inputs.items()}
     if "compressor" in obj.get_params(deep=False):
         learned["compressor_"] = None
     estimator.__setstate__({**vars(estimator), **learned})
     return estimator
-
-
-def _check_facts(facts: dict[str, Any], obj: Any) -> None:
-    wanted = {"_kinds", "_n_features_out", "classes_" if is_classifier(obj) else "_target_shape"}
-    optional = {"n_features_in_", "feature_names_in_"}
-    if not wanted <= set(facts) <= wanted | optional:
-        raise ValueError(f"it has the facts {sorted(facts)!r:.200} about the estimator")
-    kinds = facts["_kinds"]
-    is_array = "n_features_in_" in facts
-    if not isinstance(kinds, dict) or any(k not in ("float32", "int64") for k in kinds.values()):
-        raise ValueError(f"it has inputs of the kinds {kinds!r:.80}")
-    if (list(kinds) == [""]) is not is_array or not kinds:
-        raise ValueError(f"it has inputs of the names {list(kinds)!r:.80}")
-    counts = [facts["_n_features_out"], facts.get("n_features_in_", 1)]
-    counts += facts.get("_target_shape", ())
-    if any(type(count) is not int or count < 1 for count in counts):
-        raise ValueError("it counts inputs or outputs that are not there")
-    if not is_classifier(obj) and not isinstance(facts["_target_shape"], tuple):
-        raise ValueError("it has no shape of targets")
-    if "feature_names_in_" in facts:
-        names = facts["feature_names_in_"]
-        if names.dtype != object or names.shape != (facts.get("n_features_in_"),):
-            raise ValueError("it has not one name for each feature")
-    classes = facts.get("classes_", np.zeros(1))
-    # One output may stand for two classes.
-    if classes.size > max(facts["_n_features_out"], 2):
-        raise ValueError("it has more classes than its net has outputs")
-    if classes.ndim != 1 or not classes.size or not np.array_equal(np.unique(classes), classes):
-        raise ValueError("its classes are not sorted and different")
-
-
-def _check_report(report: dict[str, Any]) -> None:
-    is_right = (
-        set(report) == {*_COUNTS, *_SHARES}
-        and all(_is_count(report[name]) for name in _COUNTS)
-        and all(type(report[name]) in (int, float) for name in _SHARES)
-    )
-    if not is_right:
-        raise ValueError("its report has not the entries that reports have")
-
-
-def _is_count(value: Any) -> bool:
-    return value is None or (type(value) is int and 0 <= value < _MOST)
-
-
-# Other steps of a Pipeline
-
-
-def _class_name(step: Any) -> str:
-    return f"{type(step).__module__}.{type(step).__qualname__}"
-
-
-def _step_to_header(step: Any, streams: list[Coding], where: str) -> dict[str, Any]:
-    name = f"The step {where.rstrip('.')!r} ({type(step).__name__})"
-    if step is None or step == "passthrough":
-        return {"kind": "step", "class": "passthrough", "params": {}, "state": {}}
-    if not isinstance(step, BaseEstimator):
-        raise NotPlainError(f"{name} is not a scikit-learn estimator")
-    check_is_fitted(step)
-    if len(step.get_params(deep=True)) > len(step.get_params(deep=False)):
-        raise NotPlainError(f"{name} cannot be stored: it has estimators inside")
-    own = step.get_params(deep=False)
-    state = {}
-    for key, value in sorted(vars(step).items()):  # as the header sorts them
-        if key not in own and key not in _NOT_LEARNED:
-            _check_attribute(step, key)
-            where = f"{name} cannot be stored: its attribute {key!r}"
-            state[key] = to_plain(value, streams, where)
-    params = _step_params(step)
-    return {"kind": "step", "class": _class_name(step), "params": params, "state": state}
-
-
-def _step_params(step: Any) -> dict[str, Any]:
-    """Return the parameters that are not at their defaults, as far as JSON has words for them."""
-    defaults = inspect.signature(type(step).__init__).parameters
-    described = {}
-    for name, value in step.get_params(deep=False).items():
-        default = defaults[name].default if name in defaults else inspect.Parameter.empty
-        if name not in _NEUTRAL and value is not default:
-            text = value if isinstance(value, str | bool | int | None) else None
-            named = getattr(value, "__qualname__", None) or repr(value)[:200]
-            described[name] = text if text is not None else named
-    return described
-
-
-def _step_from_header(header: Mapping[str, Any], step: Any, streams: Reader) -> Any:
-    is_none = step is None or step == "passthrough"
-    given = "passthrough" if is_none else _class_name(step)
-    check_same("the class of a step", header["class"], given)
-    if is_none:
-        return step
-    check_same(f"the parameters of {type(step).__name__}", header["params"], _step_params(step))
-    fitted = clone(step)
-    for key, value in header["state"].items():
-        _check_attribute(fitted, key)
-        fitted.__dict__[key] = from_plain(value, streams)
-    return fitted
-
-
-def _check_attribute(step: Any, name: str) -> None:
-    """Refuse attributes that are not learned ones, such as methods."""
-    taken = name in step.get_params(deep=False) or hasattr(type(step), name)
-    if not name.isidentifier() or name.startswith("__") or taken or name in _NOT_LEARNED:
-        raise NotPlainError(
-            f"{type(step).__name__} has {name!r:.80}, which is no learned attribute"
-        )

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skcompress import CompressedClassifier, Quantizer
 from skcompress._file import container as container
+from skcompress._file import encode
 from skcompress._file.coding.byte_streams import Reader, write_number
 from skcompress.exceptions import FileFormatError
 from skcompress.io import load, save
@@ -165,6 +166,7 @@ def drop(*path):
 
 NET = ("object", "net")
 FACTS = ("object", "facts")
+INPUT = ("object", "inputs", 0)
 # Sorted by name: module.hidden.bias, module.hidden.weight, module.out.bias, module.out.weight.
 BIAS, WEIGHT = (*NET, "tensors", 0), (*NET, "tensors", 1)
 GRID = (*WEIGHT, 3, "codes")
@@ -263,11 +265,28 @@ CHANGES = [
     (put(*FACTS, "classes_", {"a": "<i8", "r": 1 << 40}), "is the range of"),
     (put(*FACTS, "classes_", {"a": "<f8", "r": 3}), "is the range of"),
     (put(*FACTS, "classes_", {"a": "<i8", "r": True}), "is the range of"),
-    (put(*FACTS, "_kinds", {"d": [["", {"y": "<f8"}]]}), "kinds"),
-    (put(*FACTS, "_kinds", {"d": [["", {"y": "O"}]]}), "dtype"),
-    (put(*FACTS, "_kinds", {"d": [["a", {"y": "<f4"}]]}), "names"),
-    (put(*FACTS, "_kinds", {"d": [[{"d": []}, 1]]}), "cannot be loaded"),
-    (put(*FACTS, "_kinds", {"d": []}), "names"),
+    (put(*INPUT, 1, "float64"), "kinds"),
+    (put(*INPUT, 1, "object"), "unknown kind"),
+    (put(*INPUT, 1, ["float32"]), "unknown kind"),
+    (put(*INPUT, 0, "a"), "names"),
+    (put(*INPUT, 0, []), "cannot be loaded"),
+    (put(*INPUT, 2, [65]), "does not fit its net"),
+    (put(*INPUT, 2, [64, 2]), "does not fit its net"),
+    (put(*INPUT, 2, [64, 1 << 40]), "does not fit its net"),
+    (put(*INPUT, 2, [64.0]), "unknown kind"),
+    (put(*INPUT, 2, [-64]), "unknown kind"),
+    (put(*INPUT, 2, [64] + [1] * 100), "unknown kind"),
+    (put(*INPUT, 3, []), "unknown kind"),
+    (put(*INPUT, 3, [[0.0, 1.0]] * 63), "unknown kind"),
+    (put(*INPUT, 3, 0, [1.0, 0.0]), "unknown kind"),
+    (put(*INPUT, 3, 0, [0, 1.0]), "unknown kind"),
+    (put(*INPUT, 3, 0, [0.0, 1e300]), "unknown kind"),
+    (put(*INPUT, 3, 0, [0, 1 << 60]), "unknown kind"),
+    (put(*INPUT, 3, 0, [False, True]), "unknown kind"),
+    (put(*INPUT, 3, 0, [5.0, 6.0]), "for made-up rows"),
+    (put("object", "inputs", []), "names"),
+    (put("object", "inputs", None), "cannot be loaded"),
+    (put(*FACTS, "_kinds", {"d": [["", {"y": "<f4"}]]}), "facts"),
     (put(*FACTS, "predict", 1), "facts"),
     (put(*FACTS, "__class__", "x"), "facts"),
     (put(*FACTS, "feature_names_in_", {"a": "O", "s": [1], "v": ["a"]}), "one name"),
@@ -281,9 +300,10 @@ CHANGES = [
     (put("object", "report", "nbytes", 3), "report"),
     (put("object", "probe", 1), "cannot be loaded"),
     (put("object", "probe", []), "does not fit its net"),
-    (put("object", "probe", [1e9] * 8), "puts out"),
-    (put("object", "probe", [float("inf")] * 8), "Infinity, which is no JSON"),
-    (put("object", "probe", ["a"] * 8), "cannot be loaded"),
+    (put("object", "probe", [1e9] * 4), "has outputs with the sums"),
+    (put("object", "probe", [0.5] * 7), "does not fit its net"),
+    (put("object", "probe", [float("inf")] * 4), "Infinity, which is no JSON"),
+    (put("object", "probe", ["a"] * 4), "cannot be loaded"),
     (put("made_with", {}), "torch"),
     (put("object", []), "cannot be loaded"),
 ]
@@ -320,9 +340,10 @@ STATE = ("object", "steps", 0, 1, "state")
         (put(*STATE, "n_features_in_", 10**30), "does not fit its net"),
         (put(*STATE, "n_features_in_", None), "does not fit its net"),
         (drop(*STATE, "scale_"), "cannot be loaded"),
-        (drop(*STATE, "n_features_in_"), "does not fit its net"),
         (drop("object", "probe"), "its header lacks 'probe'"),
-        (put("object", "probe", [0.5] * 8), "for a made-up row"),
+        (put("object", "probe", 1, [0.5] * 4), "for made-up rows"),
+        (put("object", "probe", 0, []), "names"),
+        (put("object", "probe", []), "cannot be loaded"),
         (put(*STATE, "mean_", {"n": "<f8", "v": "00"}), "cannot be loaded"),
         (put(*STATE, "mean_", {"n": "O", "v": "0000000000000000"}), "dtype"),
     ],
@@ -340,7 +361,7 @@ def test_another_forward(good, loaded, monkeypatch):
         return self.out(torch.tanh(self.hidden(X)))
 
     monkeypatch.setattr(MLP, "forward", forward)
-    refused(loaded, good, "for a made-up row .* puts out .*, the saved one")
+    refused(loaded, good, "for made-up rows .* outputs with the sums .*, the saved one")
 
 
 @pytest.mark.parametrize(
@@ -373,9 +394,10 @@ def test_settings_of_layers_count_only_for_the_same_torch(good, loaded):
 def test_a_parameter_that_is_not_finite(loaded, tmp_path):
     model = build().fit(X, Y)
     model.net_.module_.hidden.bias.data[3] = torch.nan
-    save(model, tmp_path / "nan.skc")
     message = "the parameter 'module.hidden.bias' in it contains NaN or infinity"
-    refused(loaded, (tmp_path / "nan.skc").read_bytes(), message)
+    refused(loaded, encode(model), message)
+    with pytest.raises(TypeError, match=message):
+        save(model, tmp_path / "nan.skc")
 
 
 def test_a_file_that_is_not_there(tmp_path):

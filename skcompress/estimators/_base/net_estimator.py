@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._file import measure
+from ..._file import describe_inputs, measure
 from ..._nets import FrozenNet, Predictor, first_row, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare
@@ -93,6 +93,7 @@ class BaseNetEstimator(
         self.net_ = net
         self._predictor = Predictor(net)
         self._kinds = input_dtypes(X)
+        self._inputs = describe_inputs(X)
         self._n_features_out = flatten_rows(self._predictor.raw(first_row(X))).shape[1]
         self._report = Bunch(history=history_rows(net), **facts)
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
