@@ -10,7 +10,7 @@ from skorch import NeuralNet
 
 from .._caching.fingerprint import fingerprint
 from .._caching.store import Record, Store
-from .._nets import copy_net, key_of, net_state_digest, training_threads
+from .._nets import copy_net, key_of, net_state_digest, training_threads, with_plain_weights
 from ._report import DenseFacts
 
 _NO_STORE = Store(None)
@@ -73,6 +73,17 @@ class TrainingData:
         """Return the same rows with other facts about the fold."""
         data = TrainingData(self.X, self.y, self.sample_weight, dense_net=self.dense_net)
         data._fold = replace(self._fold, **changes)
+        return data
+
+    def _with_plain_weights(self, caller: str) -> TrainingData:
+        """Return the same rows with a dense net whose weights are plain."""
+        if self.dense_net is None:
+            return self
+        net = with_plain_weights(self.dense_net, caller)
+        if net is self.dense_net:
+            return self
+        data = TrainingData(self.X, self.y, self.sample_weight, dense_net=net)
+        data._fold = self._fold
         return data
 
     @property
