@@ -14,6 +14,8 @@ from torch._C import _set_mkldnn_enabled as set_mkldnn_enabled
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
+from torch.nn.utils.parametrize import _inject_new_class as inject_new_class
+from torch.nn.utils.parametrize import _inject_property as inject_property
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
@@ -22,6 +24,8 @@ __all__ = [
     "NormBase",
     "TorchDispatchMode",
     "get_mkldnn_enabled",
+    "inject_new_class",
+    "inject_property",
     "is_functorch_wrapped_tensor",
     "set_mkldnn_enabled",
     "tree_flatten",
@@ -51,6 +55,7 @@ ATTRIBUTES: dict[str, str] = {
     "torch.nn.Module._backward_hooks": "a layer with hooks is not replaced or folded",
     "torch.nn.Module._forward_hooks": "a layer with hooks is not replaced or folded",
     "torch.nn.Module._forward_pre_hooks": "a layer with hooks is not replaced or folded",
+    "torch.nn.Module._load_state_dict_pre_hooks": "weight norm leaves one that does not pickle",
     "torch.nn.Module._compiled_call_impl": "made by `compile`, not part of a fingerprint",
     "torch._dynamo.OptimizedModule._orig_mod": "the module that `torch.compile` has wrapped",
     "torch.nn.RNNBase._all_weights": "names of the weights by layer and direction",

@@ -108,6 +108,14 @@ def tells_rows_of_a_vmap():
     return seen == [True] and not _torch.is_functorch_wrapped_tensor(torch.zeros(2))
 
 
+def parametrizes_again():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
+    layer.__class__ = nn.Linear
+    _torch.inject_new_class(layer)
+    _torch.inject_property(layer, "weight")
+    return layer.weight.shape == (1, 2) and type(layer).__name__ == "ParametrizedLinear"
+
+
 ONE = torch.ones(1)
 TREE = {"a": [ONE, 2], "b": (ONE,)}
 # What we take each function and class for.
@@ -119,6 +127,8 @@ USES = {
     ),
     "TorchDispatchMode": sees_operations,
     "get_mkldnn_enabled": sets_mkldnn,
+    "inject_new_class": parametrizes_again,
+    "inject_property": parametrizes_again,
     "is_functorch_wrapped_tensor": tells_rows_of_a_vmap,
     "set_mkldnn_enabled": sets_mkldnn,
     "tree_flatten": lambda: _torch.tree_flatten(TREE)[0] == [ONE, 2, ONE],

@@ -1,8 +1,8 @@
 """What steps have done to layers besides changing their sizes, recorded and done again.
 
-A definition makes a net as it was before compression: with norm layers that have been folded
-since, without biases that layers were given for it, and with layers that have become two. The file
-names these layers.
+A definition makes a net as it was before compression: with parametrized weights that have been made
+plain since, with norm layers that have been folded, without biases that layers were given for it,
+and with layers that have become two. The file names these layers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from torch import nn
 from .._nets import part_root, seeded
 from ..nn.modules.folding import FoldedNorm, add_bias_, can_fold, has_new_bias, remove_norm_
 from ..nn.modules.low_rank import LowRank, blank_factors_, can_factorize, full_rank
+from ..nn.modules.parametrizations import make_plain_, parametrized_tensors, tensors_made_plain
 from .memory_limit import limited_memory
 
 Change = list[Any]
 
 
 def changes(layers: Mapping[str, nn.Module]) -> list[Change]:
-    """Return what was changed: kind, name of the layer, rank; parents before children."""
+    """Return what was changed: kind, name of the layer, what else it takes; in order."""
     found: list[Change] = []
     for name, layer in layers.items():
+        found += [["parametrization", name, attr] for attr in tensors_made_plain(layer)]
         if isinstance(layer, FoldedNorm):
             found.append(["norm", name])
         elif isinstance(layer, LowRank):
@@ -61,6 +63,13 @@ def replay(net: NeuralNet, recorded: Any, n_bytes: int) -> None:
                 raise ValueError(f"it changes the layer {name!r:.80} by {kind!r:.80}, {rest!r:.80}")
 
 
+def _parametrization(layer: nn.Module, attr: Any) -> bool:
+    if attr not in parametrized_tensors(layer):
+        return False
+    make_plain_(layer, attr)
+    return True
+
+
 def _norm(layer: nn.Module) -> bool:
     if not can_fold(layer, "norm"):
         return False
@@ -82,4 +91,9 @@ def _low_rank(layer: nn.Module, rank: Any) -> bool:
     return True
 
 
-_KINDS: Mapping[str, Callable[..., bool]] = {"norm": _norm, "bias": _bias, "low_rank": _low_rank}
+_KINDS: Mapping[str, Callable[..., bool]] = {
+    "parametrization": _parametrization,
+    "norm": _norm,
+    "bias": _bias,
+    "low_rank": _low_rank,
+}

@@ -5,7 +5,7 @@ functions named here.
 """
 
 from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
-from .checks import check_net, check_trainable, check_unfitted_net
+from .checks import check_layers, check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, replace_modules
 from .criterion import check_probabilities, is_binary
 from .definition import (
@@ -18,6 +18,7 @@ from .definition import (
 )
 from .fitted import history_rows, is_fitted
 from .parameters import check_unshared, layer_name, with_layer_name
+from .parametrizations import removed_parametrizations, with_plain_weights
 from .predicting import Predictor, predict_raw
 from .recorded_inputs import N_RECORDED, module_inputs
 from .records import fetch_trained, key_of, net_digest, net_identity, net_state_digest
@@ -63,6 +64,7 @@ __all__ = [
     "batches_of",
     "changed_parameters",
     "check_distillable",
+    "check_layers",
     "check_net",
     "check_probabilities",
     "check_trainable",
@@ -99,6 +101,7 @@ __all__ = [
     "part_root",
     "parts",
     "predict_raw",
+    "removed_parametrizations",
     "replace_modules",
     "seeded",
     "set_trained_",
@@ -115,4 +118,5 @@ __all__ = [
     "uncut_shapes",
     "validation_loss",
     "with_layer_name",
+    "with_plain_weights",
 ]

@@ -9,7 +9,6 @@ import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 from torch import nn
-from torch.nn.utils import parametrize
 
 from ..nn.codes.finite import all_finite
 from .fitted import is_fitted
@@ -38,7 +37,7 @@ def check_net(net: Any, caller: str) -> NeuralNet:
     NotFittedError
         If it has not been initialized and fitted.
     ValueError
-        If its weights are masked, parametrized, compiled, or not finite.
+        If its weights are masked or not finite, or its layers compiled.
     """
     if not isinstance(net, NeuralNet):
         raise TypeError(
@@ -51,10 +50,15 @@ def check_net(net: Any, caller: str) -> NeuralNet:
             f"{caller} got a {type(net).__name__} that is not fitted yet. Call its `fit` first, "
             "or give it unfitted as `estimator` to CompressedClassifier or CompressedRegressor."
         )
-    for name, module in layers(modules(net)).items():
-        _check_module(name, module, caller)
+    check_layers(net, caller)
     _check_finite(net, caller)
     return net
+
+
+def check_layers(net: NeuralNet, caller: str) -> None:
+    """Raise ValueError on layers that no step could change, trained or not."""
+    for name, module in layers(modules(net)).items():
+        _check_module(name, module, caller)
 
 
 def check_trainable(net: NeuralNet, caller: str) -> None:
@@ -137,13 +141,6 @@ def _check_module(name: str, module: nn.Module, caller: str) -> None:
         raise ValueError(
             f"{caller} got a net whose layer {name!r} is masked by torch.nn.utils.prune. Make the "
             "zeros permanent first: torch.nn.utils.prune.remove(layer, 'weight')."
-        )
-    weight_norm = "weight_g" in module._parameters and "weight_v" in module._parameters
-    if parametrize.is_parametrized(module) or weight_norm:
-        raise ValueError(
-            f"{caller} got a net whose layer {name!r} is parametrized (weight_norm, spectral_norm, "
-            "orthogonal, ...), so its weight is computed anew at each use. Make it permanent "
-            "first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')."
         )
 
 

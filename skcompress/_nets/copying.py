@@ -19,6 +19,7 @@ from skorch.utils import get_map_location
 from torch import nn
 
 from ..nn.modules.copying import copy_module
+from ..nn.modules.parametrizations import dress_, parametrized_tensors, undress_
 from .state import part_names, parts
 
 
@@ -76,6 +77,23 @@ class FrozenNet:
             if _device_of(part).type != "cpu":
                 # Unpickling must work on machines without this device.
                 self.state[name + "_"] = copy_module(part).cpu()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the frozen form with parametrized layers in a form that pickles."""
+        state = {**self.__dict__, "state": dict(self.state)}
+        for key, part in self._modules():
+            if any(map(parametrized_tensors, part.modules())):
+                memo = {id(t): t for t in (*part.parameters(), *part.buffers())}
+                state["state"][key] = undress_(copy_module(part, memo))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for _, part in self._modules():
+            dress_(part)
+
+    def _modules(self) -> list[tuple[str, nn.Module]]:
+        return [(key, part) for key, part in self.state.items() if isinstance(part, nn.Module)]
 
     def thaw(self) -> NeuralNet:
         """Return the net, ready to predict and to be trained further."""

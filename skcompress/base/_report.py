@@ -11,7 +11,14 @@ from typing import Any
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from .._nets import first_row, module_root, predict_raw, seeded
+from .._nets import (
+    first_row,
+    module_root,
+    predict_raw,
+    removed_parametrizations,
+    seeded,
+    with_plain_weights,
+)
 from ..nn.modules.counting import count_nonzero, count_params, count_weights, share_of_zeros
 from ..nn.modules.macs import count_macs
 
@@ -80,7 +87,11 @@ class DenseFacts:
 
 
 def net_facts(net: NeuralNet, rows: Any) -> dict[str, Any]:
-    """Count what the net has, and what one of `rows` costs (None without rows)."""
+    """Count what the net has, and what one of `rows` costs (None without rows).
+
+    Parametrized weights are counted as plain ones: as predictions use them.
+    """
+    net = with_plain_weights(net, "A report")
     root = module_root(net)
     macs = None
     if rows is not None:
@@ -113,11 +124,15 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
     report : Bunch
         ``n_params`` (all parameters), ``n_nonzero`` (nonzero prunable weights),
         ``sparsity`` = 1 - n_nonzero / n_weights of the dense net, ``macs``
-        (multiply-accumulates per row, zeros included), and their ``dense_`` twins.
+        (multiply-accumulates per row, zeros included), and their ``dense_`` twins; of a net
+        that had parametrized weights also ``parametrizations_removed``, the names of those
+        that are plain now.
     """
     facts, dense_facts = net_facts(net, rows), dict(dense)
     n_dense = dense_facts.pop("n_weights")
     del facts["n_weights"]
     facts["sparsity"] = share_of_zeros(facts["n_nonzero"], n_dense)
     dense_facts["sparsity"] = share_of_zeros(dense_facts["n_nonzero"], n_dense)
+    if removed := removed_parametrizations(net):
+        facts["parametrizations_removed"] = removed
     return Bunch(**facts, **{f"dense_{name}": value for name, value in dense_facts.items()})

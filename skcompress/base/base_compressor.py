@@ -26,6 +26,7 @@ from .._nets import (
     net_state_digest,
     seeded,
     training_threads,
+    with_plain_weights,
 )
 from ..nn.modules.weights import Weight, find_weights, resolve_ignored
 from ._report import Reporting, compare, net_facts
@@ -57,7 +58,9 @@ class BaseCompressor(
         What was decided.
     report_ : Bunch
         ``n_params``, ``n_nonzero``, ``sparsity``, ``macs`` (None if fitted
-        without rows) and their ``dense_`` twins.
+        without rows) and their ``dense_`` twins. If the net had parametrized weights,
+        also ``parametrizations_removed``, their names: steps work on a copy in which
+        they are plain.
 
     Examples
     --------
@@ -141,12 +144,12 @@ class BaseCompressor(
             A new, smaller net of the same class.
         """
         check_is_fitted(self, "plan_")
-        check_net(net, type(self).__name__)
-        return self._apply_seeded(net)
+        return self._apply_seeded(self._check_net(net))
 
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
-        check_net(net, type(self).__name__)
+        net = self._check_net(net)
         self._check(net, has_data=check_data(data, type(self).__name__))
+        data = None if data is None else data._with_plain_weights(type(self).__name__)
         context = self._init_callback_context(max_subtasks=self._n_epochs)
         context.call_on_fit_task_begin(estimator=self)
         self._fit_seed = self._draw_seed(data)
@@ -158,6 +161,12 @@ class BaseCompressor(
         self._start_report(net, result, data)
         context.call_on_fit_task_end(estimator=self)
         return result
+
+    def _check_net(self, net: Any) -> NeuralNet:
+        """Return a net that the step can work on; parametrizations are made permanent on a copy."""
+        name = type(self).__name__
+        plain = with_plain_weights(check_net(net, name), name)
+        return plain if plain is net else check_net(plain, name)
 
     def _start_report(self, net: NeuralNet, result: NeuralNet, data: TrainingData | None) -> None:
         self._report = Bunch()

@@ -19,6 +19,7 @@ from .._nets import (
     take_rows,
     training_rows,
     training_threads,
+    with_plain_weights,
 )
 from ._report import DenseFacts
 
@@ -100,6 +101,17 @@ class TrainingData:
     def _training_X(self, net: NeuralNet, n: int) -> Any:
         """Return the inputs of up to n of these rows."""
         return take_rows(self.X, self._training_rows(net, n))
+
+    def _with_plain_weights(self, caller: str) -> TrainingData:
+        """Return the same rows with a dense net whose weights are plain."""
+        if self.dense_net is None:
+            return self
+        net = with_plain_weights(self.dense_net, caller)
+        if net is self.dense_net:
+            return self
+        data = TrainingData(self.X, self.y, self.sample_weight, dense_net=net)
+        data._fold = self._fold
+        return data
 
     @property
     def _of_estimator(self) -> bool:

@@ -55,7 +55,9 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         this estimator; None if it cannot be saved) and ``dense_nbytes`` (the same if
         its net were the dense one), ``history`` (a dict for each epoch of each
         stage), ``dense_trained`` (whether this fit trained the dense net; False: it
-        was in `memory`). Counted and measured when it is first looked at.
+        was in `memory`). Of a net with parametrized weights, once it is compressed, also
+        ``parametrizations_removed``, see the notes. Counted and measured when it is
+        first looked at.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_features_in_ : int
@@ -74,6 +76,14 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
     to train on all of them. Training runs on one torch thread, so that weights do
     not depend on ``n_jobs``; the environment variable ``SKCOMPRESS_NUM_THREADS``
     changes that.
+
+    Parametrized weights (``weight_norm``, ``spectral_norm``, ``orthogonal``, a maximal
+    norm by ``register_parametrization``) stay so without a compressor. Steps are given
+    a copy of the net in which they are plain, with the values they have in evaluation
+    mode: a FineTuner trains the plain weights, and the constraint does not hold any
+    more. ``report_.parametrizations_removed`` names them. All counts, those of the
+    dense net too, are of plain weights. Masks of ``torch.nn.utils.prune``, compiled and
+    scripted layers are refused before the training.
 
     Examples
     --------

@@ -52,7 +52,9 @@ class CompressedRegressor(NetRegressorMixin, BaseCompressed):
         this estimator; None if it cannot be saved) and ``dense_nbytes`` (the same if
         its net were the dense one), ``history`` (a dict for each epoch of each
         stage), ``dense_trained`` (whether this fit trained the dense net; False: it
-        was in `memory`). Counted and measured when it is first looked at.
+        was in `memory`). Of a net with parametrized weights, once it is compressed, also
+        ``parametrizations_removed``, see the notes. Counted and measured when it is
+        first looked at.
     n_features_in_ : int
         Length of the second axis of X. Not set for dict inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -67,6 +69,10 @@ class CompressedRegressor(NetRegressorMixin, BaseCompressed):
     skorch's nets set ``train_split=ValidSplit(5)`` by default: a fifth of the rows
     given to `fit` is only used to score epochs. Targets are not scaled: put the
     estimator into scikit-learn's TransformedTargetRegressor for that.
+
+    Parametrized weights (``weight_norm``, ``spectral_norm``, ``orthogonal``, a maximal
+    norm by ``register_parametrization``) stay so without a compressor. Steps are given
+    a copy of the net in which they are plain, see CompressedClassifier.
 
     Examples
     --------

@@ -24,7 +24,9 @@ class FineTuner(BaseCompressor):
     Use it after pruning, or after quantization, to win back accuracy. Weights
     that are zero when it starts stay zero; of coded layers it trains scales and
     biases, never the codes. The net's own optimizer, criterion, batch size and
-    callbacks are used; callbacks and optimizer start afresh.
+    callbacks are used; callbacks and optimizer start afresh. Weights that were
+    parametrized (weight norm, a maximal norm) are plain by then: it trains them
+    without their constraint.
 
     With ``alpha > 0`` the dense net is the teacher (Hinton et al., 2015). For a
     classifier the loss of a batch is

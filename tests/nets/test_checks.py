@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import prune
 
 from skcompress import MagnitudePruner
 from skcompress._nets import check_net, check_unfitted_net, copy_net
@@ -43,10 +43,6 @@ def _prune_mask(net):
     prune.l1_unstructured(net.module_.hidden, "weight", amount=0.5)
 
 
-def _weight_norm(net):
-    parametrizations.weight_norm(net.module_.hidden)
-
-
 def _nan(net):
     with torch.no_grad():
         net.module_.hidden.weight[0, 0] = float("nan")
@@ -76,7 +72,6 @@ def _compiled(net):
         (_sparse_rows, r"'adjacency' in 'module' is stored as torch.sparse_csr"),
         (_compiled, "'module.hidden', which TorchScript has compiled"),
         (_prune_mask, r"masked by torch.nn.utils.prune.*prune\.remove"),
-        (_weight_norm, "parametrized.*remove_parametrizations"),
         (_nan, "'hidden.weight' contains NaN or infinity"),
     ],
 )

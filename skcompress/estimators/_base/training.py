@@ -17,6 +17,7 @@ from ..._caching.store import Store
 from ..._nets import (
     Progress,
     SoftTargets,
+    check_layers,
     check_net,
     fetch_trained,
     first_row,
@@ -33,6 +34,7 @@ from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.
 _TRAINING_RULES = 1
+_CANNOT_RUN = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,23 @@ def run_untrained(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray 
 
     A net whose size is set by a callback at the start of the training cannot run
     before it; then nothing is checked.
+
+    Raises
+    ------
+    ValueError
+        If it has layers that no step could change.
     """
     net = clone(net)
-    try:
-        with seeded(0, net.device):
+    with seeded(0, net.device):
+        try:
             initialize(net)
+        except _CANNOT_RUN:
+            return None, None
+        check_layers(net, "The training")
+        try:
             return net, predict_raw(net, first_row(X))
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        return None, None
+        except _CANNOT_RUN:
+            return None, None
 
 
 def training_spec(

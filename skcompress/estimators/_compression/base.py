@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import check_net, check_unfitted_net
+from ..._nets import check_net, check_unfitted_net, with_plain_weights
 from ..._sklearn import HasMethods
 from ...base import BaseCompressor
 from ...base._order import check_order, steps_of
@@ -59,6 +60,8 @@ class BaseCompressed(BaseNetEstimator):
         rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
         check = partial(_check_steps, compressor)
         dense, facts = dense_net(self, rows, store=store, context=context, check=check)
+        if compressor is not None:
+            dense = replace(dense, data=dense.data._with_plain_weights(type(self).__name__))
         net = self._compress(compressor, dense, context)
         self.compressor_ = compressor
         self._finish_fit(X, dense, net, **{"dense_trained": dense.trained_now, **facts})
@@ -115,7 +118,7 @@ class BaseCompressed(BaseNetEstimator):
             task.call_on_fit_task_begin(estimator=self)
             net = dense.net
             if compressor is not None:
-                net = compressor.fit_transform(net, dense.data)
+                net = compressor.fit_transform(dense.data.dense_net, dense.data)
                 check_net(net, f"The compressor {type(compressor).__name__} returned a net that")
             task.call_on_fit_task_end(estimator=self)
         return net
@@ -124,6 +127,8 @@ class BaseCompressed(BaseNetEstimator):
 def _check_steps(compressor: Any, net: NeuralNet | None) -> None:
     """Let each step of this package refuse its parameters before any training."""
     check_order(compressor)
+    if net is not None and compressor is not None:
+        net = with_plain_weights(net, f"The compressor {type(compressor).__name__}")
     for step in steps_of(compressor):
         if isinstance(step, BaseCompressor):
             step._check(net)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codes.coded_layers import decode_layer, is_coded, packed_weights
+from .parametrizations import give_own_classes_
 
 __all__ = ["copy_module", "plain_copy"]
 
@@ -37,13 +38,16 @@ def copy_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Mod
         for layer in module.modules():
             for value in vars(layer).values():
                 # deepcopy refuses tensors that are part of a graph, such as activations which a
-                # module stores for inspection.
-                if isinstance(value, Tensor) and not value.is_leaf:
-                    memo.setdefault(id(value), value.detach().clone())
+                # module stores for inspection, or parametrized weights in the list of an LSTM.
+                for item in value if type(value) is list else (value,):
+                    if isinstance(item, Tensor) and not item.is_leaf:
+                        memo.setdefault(id(item), item.detach().clone())
                 # A layer has a dozen empty dicts for hooks: half of the time of deepcopy.
-                elif type(value) in (dict, OrderedDict) and not value:
+                if type(value) in (dict, OrderedDict) and not value:
                     memo.setdefault(id(value), type(value)())
-        return copy.deepcopy(module, memo)
+        copied = copy.deepcopy(module, memo)
+        give_own_classes_(copied)
+        return copied
 
 
 def plain_copy(module: nn.Module) -> nn.Module:

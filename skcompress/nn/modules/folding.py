@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codes.coded_layers import is_coded
+from .parametrizations import note_made_plain_, tensors_made_plain
 from .sizes import note_uncut_, uncut_sizes
 
 __all__ = [
@@ -146,9 +147,10 @@ def _along_outputs(layer: Any, scale: Tensor) -> Tensor:
 
 def remove_norm_(norm: nn.Module) -> None:
     """Make a norm layer a `FoldedNorm`, in place, so that references to it stay valid."""
-    training = norm.training
+    training, made_plain = norm.training, tensors_made_plain(norm)
     norm.__class__ = FoldedNorm
     norm.__dict__ = nn.Identity().train(training).__dict__
+    note_made_plain_(norm, made_plain)
 
 
 def add_bias_(layer: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .folding import has_new_bias
+from .parametrizations import note_made_plain_, tensors_made_plain
 from .sizes import note_uncut_, uncut_sizes
 
 __all__ = [
@@ -263,6 +264,7 @@ def blank_factors_(layer: Any, rank: int) -> None:
     """Make a layer two like `factorize_`, but for the values: these are to be loaded."""
     weight, bias, training = layer.weight, layer.bias, layer.training
     before, bias_is_new = uncut_sizes(layer), has_new_bias(layer)
+    made_plain = tensors_made_plain(layer)
     with torch.inference_mode(False):
         first, second = _halves(layer, rank)
         for half in (first, second):
@@ -272,6 +274,7 @@ def blank_factors_(layer: Any, rank: int) -> None:
         layer.__class__ = LowRank
         layer.__dict__ = nn.Module().__dict__
         layer.first, layer.second = first, second
+    note_made_plain_(layer, made_plain)
     layer.train(training)
     if "weight" in before:
         n_out, *inputs = before["weight"]
