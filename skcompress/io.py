@@ -157,7 +157,7 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
     -------
     fitted : estimator
         A fitted copy that predicts as the saved one did, to the last bit on the same
-        kind of processor. It can be trained further (``net_.partial_fit``). Its
+        kind of processor. Its `partial_fit` trains it further. Its
         ``compressor_`` is None and its ``report_.history`` empty: they are not part
         of the file.
 

@@ -107,6 +107,15 @@ def net_facts(net: NeuralNet, rows: Any) -> dict[str, Any]:
     }
 
 
+def recount(net: NeuralNet, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the zeros of a net that was trained since `known`, a report of it, was made."""
+    n_nonzero, n_kept = count_nonzero(module_root(net)), 1 - known["dense_sparsity"]
+    if n_kept == 0:
+        return {"n_nonzero": n_nonzero}  # not one weight was left in the dense net
+    n_weights = round(known["dense_n_nonzero"] / n_kept)
+    return {"n_nonzero": n_nonzero, "sparsity": share_of_zeros(n_nonzero, n_weights)}
+
+
 def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch:
     """Return the report of `net` beside the dense net it came from.
 

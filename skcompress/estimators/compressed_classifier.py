@@ -129,6 +129,39 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         """
         return self._fit(X, y, sample_weight)
 
+    @OptionalSampleWeight
+    @with_callbacks
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> CompressedClassifier:
+        """Train the compressed net further; what was pruned and quantized stays so.
+
+        An estimator that is not fitted yet is fitted as by `fit`. A fitted one, or one
+        that was loaded, trains its net for the net's ``max_epochs`` more: weights that
+        are zero stay zero, codes stay codes (their scales train), removed units stay
+        removed. Optimizer and callbacks start afresh. The steps do not run again, and of
+        a distilled student only the labels are learned. After an error the estimator is
+        what it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or dict of arrays
+            Rows as in `fit`, known or new ones.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), default=None
+            All classes, for a first call whose y lacks some. None: those of y. Later
+            calls need none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         if isinstance(self.estimator, FrozenEstimator):
             return classes_of_outputs(n_classes_of(self.estimator.estimator, X), y)

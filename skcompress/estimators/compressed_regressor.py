@@ -116,3 +116,31 @@ class CompressedRegressor(NetRegressorMixin, BaseCompressed):
             The fitted estimator.
         """
         return self._fit(X, y, sample_weight)
+
+    @OptionalSampleWeight
+    @with_callbacks
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> CompressedRegressor:
+        """Train the compressed net further; what was pruned and quantized stays so.
+
+        An estimator that is not fitted yet is fitted as by `fit`. A fitted one, or one
+        that was loaded, trains its net for the net's ``max_epochs`` more: weights that
+        are zero stay zero, codes stay codes (their scales train), removed units stay
+        removed. Optimizer and callbacks start afresh. The steps do not run again, and of
+        a distilled student only the targets of y are learned. After an error the estimator is
+        what it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or dict of arrays
+            Rows as in `fit`, known or new ones.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets, as many as in `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight)

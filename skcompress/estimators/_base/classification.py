@@ -66,10 +66,18 @@ class NetClassifierMixin(ClassifierMixin):
         X = check_prediction_inputs(self, X)
         return restrict_to_classes(self._predictor.probabilities(X), len(self.classes_))
 
-    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        X, y = check_X_y(self, X, y, self._dtype, multi_output=False)
+    def _check_targets(
+        self, X: Any, y: Any, *, classes: Any = None, reset: bool = True
+    ) -> tuple[Any, np.ndarray, int]:
+        X, y = check_X_y(self, X, y, self._dtype, multi_output=False, reset=reset)
         check_classification_targets(y)
-        self.classes_ = self._find_classes(X, y)
+        if reset:
+            known = self._find_classes(X, y if classes is None else np.unique(classes))
+            check_labels(y, known, "classes")
+            self.classes_ = known
+        else:
+            check_same_classes(classes, self.classes_)
+            check_labels(y, self.classes_, "classes_")
         return X, np.searchsorted(self.classes_, y), len(self.classes_)
 
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
@@ -79,6 +87,25 @@ class NetClassifierMixin(ClassifierMixin):
         self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
     ) -> np.ndarray:
         return class_targets(y, net, output, len(self.classes_))
+
+
+def check_labels(y: np.ndarray, classes: np.ndarray, name: str) -> None:
+    """Refuse labels that are not among the classes."""
+    unknown = sorted(set(y.tolist()) - set(classes.tolist()))
+    if unknown:
+        raise ValueError(
+            f"y has the labels {unknown!r:.80}, which are not among {name}, {classes!r:.200}. Name "
+            "all classes when the net is fitted: partial_fit(X, y, classes=...), or call fit anew."
+        )
+
+
+def check_same_classes(given: Any, classes: np.ndarray) -> None:
+    """Refuse other classes than those that the net was fitted with."""
+    if given is not None and not np.array_equal(np.unique(given), classes):
+        raise ValueError(
+            f"partial_fit got classes={given!r:.200}, but the net was fitted with "
+            f"{classes!r:.200}. Leave `classes` out, or call fit anew."
+        )
 
 
 def restrict_to_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..._caching.store import Store
 from ..._file import describe_inputs, measure
 from ..._nets import FrozenNet, Predictor, first_row, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
-from ...base._report import DenseFacts, Reporting, compare
+from ...base._report import DenseFacts, Reporting, compare, recount
 from .rows import check_prediction_inputs, input_dtypes, n_features_of
 from .training import TrainedNet
 
@@ -26,6 +26,12 @@ class _Unmeasured(NamedTuple):
 
     dense_net: NeuralNet
     dense_facts: DenseFacts
+
+
+class _Changed(NamedTuple):
+    """A measured `report_` whose net has been trained further since."""
+
+    known: Bunch
 
 
 class BaseNetEstimator(
@@ -56,8 +62,14 @@ class BaseNetEstimator(
     random_state: Any
 
     @abstractmethod
-    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        """Return X and y as nets take them, and the number of outputs for them."""
+    def _check_targets(
+        self, X: Any, y: Any, *, classes: Any = None, reset: bool = True
+    ) -> tuple[Any, np.ndarray, int]:
+        """Return X and y as nets take them, and the number of outputs for them.
+
+        `classes` are all that there may be, also those that y lacks; None: those of y. With
+        ``reset=False`` X and y must be such as those of the fit.
+        """
 
     @abstractmethod
     def _targets_for_net(
@@ -98,7 +110,21 @@ class BaseNetEstimator(
         self._report = Bunch(history=history_rows(net), **facts)
         self._unmeasured = _Unmeasured(dense.net, dense.data._dense_facts())
 
-    def _measure(self, todo: _Unmeasured) -> dict[str, Any]:
+    def _replace_net(self, net: NeuralNet) -> None:
+        """Predict with another state of the net from now on, and measure it when asked."""
+        n_known = len(history_rows(self.net_))
+        new_rows = history_rows(net)[n_known:]
+        self.net_ = net
+        self._predictor = Predictor(net)
+        # Whoever holds the report of the earlier state keeps it as it is.
+        self._report = Bunch(**{**self._report, "history": [*self._report["history"], *new_rows]})
+        if "_unmeasured" not in vars(self):
+            self._unmeasured = _Changed(self._report)
+
+    def _measure(self, todo: _Unmeasured | _Changed) -> dict[str, Any]:
+        if isinstance(todo, _Changed):
+            self._report.update(recount(self.net_, todo.known))
+            return {"nbytes": measure(self)}
         facts = compare(self.net_, todo.dense_facts(), todo.dense_facts.row)
         self._report.update(facts)  # they are part of the file
         return {"dense_nbytes": measure(self, todo.dense_net), "nbytes": measure(self)}

@@ -40,10 +40,18 @@ class NetRegressorMixin(RegressorMixin):
         values = values.reshape(len(values), *self._target_shape)
         return values.astype(np.float64) if values.size > len(values) else values
 
-    def _check_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray, int]:
-        X, y = check_X_y(self, X, y, self._dtype, multi_output=True)
+    def _check_targets(
+        self, X: Any, y: Any, *, classes: Any = None, reset: bool = True
+    ) -> tuple[Any, np.ndarray, int]:
+        X, y = check_X_y(self, X, y, self._dtype, multi_output=True, reset=reset)
         targets = to_float32(y)
-        self._target_shape = targets.shape[1:]
+        if reset:
+            self._target_shape = targets.shape[1:]
+        elif targets.shape[1:] != self._target_shape:
+            raise ValueError(
+                f"y has rows of the shape {targets.shape[1:]}, but those seen in fit had "
+                f"{self._target_shape}. Give as many targets, or call fit anew."
+            )
         return X, targets, int(np.prod(self._target_shape))
 
     def _targets_for_net(

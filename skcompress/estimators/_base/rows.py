@@ -56,18 +56,29 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
 
 
 @_becomes_infinite
-def check_X_y(estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output: bool) -> Any:
-    """Validate inputs and targets of `fit` together; X as in :func:`check_X`."""
+def check_X_y(
+    estimator: Any, X: Any, y: Any, dtype: str | None, *, multi_output: bool, reset: bool = True
+) -> Any:
+    """Validate inputs and targets of `fit` together; X as in :func:`check_X`.
+
+    With ``reset=False`` X must be as it was in `fit`.
+    """
     if not _is_dict_of_arrays(X):
         options = {**_OPTIONS, "dtype": _sklearn_dtype(dtype), "multi_output": multi_output}
-        X, y = validate_data(estimator, X, y, y_numeric=multi_output, **options)
-        return _cast_for_torch(X), y
-    X = check_X(estimator, X, dtype, reset=True)
+        X, y = validate_data(estimator, X, y, y_numeric=multi_output, reset=reset, **options)
+        return _as_seen(estimator, _cast_for_torch(X), reset), y
+    X = _as_seen(estimator, check_X(estimator, X, dtype, reset=reset), reset)
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but y is None.")
-    y = validate_data(estimator, y=y, multi_output=multi_output, y_numeric=multi_output)
+    y = validate_data(
+        estimator, y=y, multi_output=multi_output, y_numeric=multi_output, reset=reset
+    )
     check_consistent_length(next(iter(X.values())), y)
     return X, y
+
+
+def _as_seen(estimator: Any, X: Any, reset: bool) -> Any:
+    return X if reset else cast_as_in_fit(X, estimator._kinds)
 
 
 def check_prediction_inputs(estimator: Any, X: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`fit` shows `sample_weight` only where the net can use it."""
+"""`fit` and `partial_fit` show `sample_weight` only where the net can use it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._nets import given_net, takes_sample_weight
 
 
 class OptionalSampleWeight:
-    """Descriptor for `fit`: on an instance, `sample_weight` depends on its net.
+    """Descriptor for such a method: on an instance, `sample_weight` depends on its net.
 
     scikit-learn reads the signature in two places that want different answers.
     The class-level one decides whether metadata routing is built, so it must
@@ -22,7 +22,7 @@ class OptionalSampleWeight:
     Parameters
     ----------
     method : callable
-        ``fit(self, X, y, ..., sample_weight=None)``.
+        ``fit(self, X, y, ..., sample_weight=None)``, or `partial_fit`.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -47,8 +47,8 @@ def _hide_sample_weight(bound: MethodType) -> Callable[..., Any]:
         given = signature.bind(X, y, *args, **params).arguments
         if given.pop("sample_weight", None) is not None:
             raise TypeError(
-                f"{type(bound.__self__).__name__}.fit got sample_weight, but its net cannot use "
-                "it. Name `sample_weight` in the module's forward, or put "
+                f"{type(bound.__self__).__name__}.{bound.__name__} got sample_weight, but its net "
+                "cannot use it. Name `sample_weight` in the module's forward, or put "
                 "skcompress.SampleWeightMixin before the net's class."
             )
         return bound(**given)

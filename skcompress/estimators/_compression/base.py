@@ -14,12 +14,13 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import check_net, check_unfitted_net, with_plain_weights
+from ..._nets import check_net, check_trainable, check_unfitted_net, with_plain_weights
 from ..._sklearn import HasMethods
 from ...base import BaseCompressor
 from ...base._order import check_order, steps_of
 from .._base import BaseNetEstimator, NestableEstimator, TrainedNet, check_weight
 from .dense_net import dense_net
+from .further_training import train_further
 
 
 class BaseCompressed(BaseNetEstimator):
@@ -49,13 +50,13 @@ class BaseCompressed(BaseNetEstimator):
         self.dtype = dtype
         self.random_state = random_state
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._check_params()
         store = Store.from_memory(self.memory)
         compressor = None if self.compressor is None else clone(self.compressor)
-        X, y, n_outputs = self._check_targets(X, y)
+        X, y, n_outputs = self._check_targets(X, y, classes=classes)
         weight = check_weight(sample_weight, X)
         rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
         check = partial(_check_steps, compressor)
@@ -65,6 +66,20 @@ class BaseCompressed(BaseNetEstimator):
         net = self._compress(compressor, dense, context)
         self.compressor_ = compressor
         self._finish_fit(X, dense, net, **{"dense_trained": dense.trained_now, **facts})
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
+        if "net_" not in vars(self):
+            return self._fit(X, y, sample_weight, classes)
+        self._validate_params()
+        check_trainable(self.net_, f"{type(self).__name__}.partial_fit")
+        context = self._init_callback_context(max_subtasks=1)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        store = Store.from_memory(self.memory)
+        X, y, _ = self._check_targets(X, y, classes=classes, reset=False)
+        weight = check_weight(sample_weight, X)
+        self._replace_net(train_further(self, X, y, weight, store=store, context=context))
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
