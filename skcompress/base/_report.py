@@ -113,7 +113,8 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
     report : Bunch
         ``n_params`` (all parameters), ``n_nonzero`` (nonzero prunable weights),
         ``sparsity`` = 1 - n_nonzero / n_weights of the dense net, ``macs``
-        (multiply-accumulates per row, zeros included), and their ``dense_`` twins.
+        (multiply-accumulates per row of all matrix products and convolutions that
+        are executed, zeros included), and their ``dense_`` twins.
     """
     facts, dense_facts = net_facts(net, rows), dict(dense)
     n_dense = dense_facts.pop("n_weights")
