@@ -133,8 +133,9 @@ def compare(net: NeuralNet, dense: Mapping[str, Any], rows: Any = None) -> Bunch
     report : Bunch
         ``n_params`` (all parameters), ``n_nonzero`` (nonzero prunable weights),
         ``sparsity`` = 1 - n_nonzero / n_weights of the dense net, ``macs``
-        (multiply-accumulates per row, zeros included), and their ``dense_`` twins; of a net
-        that had parametrized weights also ``parametrizations_removed``, the names of those
+        (multiply-accumulates per row of all matrix products and convolutions that
+        are executed, zeros included), and their ``dense_`` twins; of a net that had
+        parametrized weights also ``parametrizations_removed``, the names of those
         that are plain now.
     """
     facts, dense_facts = net_facts(net, rows), dict(dense)

@@ -3,7 +3,8 @@
 - :func:`compression_scoring`: the scoring of a sweep, qualities and sizes together;
 - :func:`compression_report`: all about one model, and what changed for whom;
 - ``neg_nbytes_scorer``: minus the bytes of the compressed estimator's own file;
-- ``neg_macs_scorer``: minus the multiply-accumulates for one row;
+- ``neg_macs_scorer``: minus the multiply-accumulates for one row, of all matrix products
+  and convolutions that torch executes;
 - ``neg_latency_scorer``: minus the seconds for one row, predicted alone: the median
   of up to 200 calls within a fifth of a second. Report it, never select on it under
   ``n_jobs``: the workers disturb each other, and one setting took 24 to 54

@@ -67,7 +67,8 @@ class StructuredPruner(BaseCompressor):
         Remove until no more parameters than this are left; a float in (0, 1) is
         a fraction of the dense net's.
     target_macs : float or int, default=None
-        The same for multiply-accumulates of one row.
+        The same for the multiply-accumulates of one row: those of all matrix products
+        and convolutions that torch executes, in layers or not.
     target_nbytes : float or int, default=None
         The same for the bytes of the net's file: what :func:`skcompress.io.save`
         writes for the net alone, as it is after this step. Weights in float32 are

@@ -87,3 +87,26 @@ def test_a_second_fit_has_its_own_report(digits):
 
 def test_an_unfitted_step_has_no_report():
     assert not hasattr(MagnitudePruner(0.5), "report_")
+
+
+class HandWritten(torch.nn.Module):
+    """Attention without a layer of it, then a product with a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = torch.nn.Linear(8, 32)
+        self.out = torch.nn.Parameter(torch.randn(32, 10))
+
+    def forward(self, X):
+        X = X.view(-1, 8, 8)
+        mixed = torch.nn.functional.scaled_dot_product_attention(X, X, X)
+        return torch.relu(self.hidden(mixed.mean(1))) @ self.out
+
+
+def test_products_outside_of_layers_count_in_reports_and_targets(digits):
+    X, y = digits
+    net = make_classifier(module=HandWritten)
+    steps = Pipeline([("units", StructuredPruner(target_macs=0.8))])
+    clf = CompressedClassifier(net, steps, random_state=0).fit(X, y)
+    assert clf.report_.dense_macs == 2 * 8 * 8 * 8 + 8 * 32 + 32 * 10
+    assert 0.7 < clf.report_.macs / clf.report_.dense_macs <= 0.8

@@ -3,5 +3,5 @@
 ``weights`` lists the weights of a module, ``sizes`` the shapes of its tensors. ``counting`` counts
 parameters and zeros, ``macs`` multiply-accumulates. ``copying`` and ``precision`` copy modules,
 ``folding`` and ``low_rank`` change single layers, ``attention`` holds an attention layer of fewer
-heads, ``losses`` the terms of distillation.
+heads, ``losses`` the terms of distillation, ``decomposed`` lets torch run products one by one.
 """

@@ -1,14 +1,16 @@
-"""Counting what a prediction costs: multiply-accumulates, layer by layer."""
+"""Counting what a prediction costs: the multiply-accumulates that torch executes."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..._torch import TorchDispatchMode
+from .decomposed import decomposed
 
 __all__ = ["count_macs"]
 
@@ -16,19 +18,24 @@ __all__ = ["count_macs"]
 def count_macs(modules: nn.Module, run: Callable[[], object], n_rows: int) -> int:
     """Multiply-accumulates that one row costs.
 
-    One for each time a weight multiplies an activation, plus the two products of activations
-    inside attention. Structural: zeros count, since dense kernels execute them. Biases,
-    activations, norm layers, embeddings (a look-up) and products that a ``forward`` writes by
-    hand (``a @ b``) count none.
+    Counted are the matrix products and convolutions that torch executes, wherever they are
+    written: in layers, recurrent ones and attention too, in functions, as ``a @ b`` or as an
+    einsum, of weights or of two activations. A product of shapes (m, k) and (k, n) costs m k n.
+    This is half of the floating point operations that `torch.utils.flop_counter` counts, which
+    leaves out products with vectors and ``nn.Bilinear``.
+
+    Structural: zeros count, since dense kernels execute them, and so do weights that are stored as
+    codes. Additions, elementwise products, activations, norm layers and look-ups (embeddings)
+    count none, nor does what is computed outside of torch.
 
     Parameters
     ----------
     modules : torch.nn.Module
-        Everything below it is counted. Reused layers count at each use.
+        What `run` calls: it is in evaluation mode meanwhile.
     run : callable
-        Does one forward pass over ``n_rows`` rows. It runs in evaluation mode and without
-        gradients. Training flags, hooks and the state of torch's random numbers are
-        afterwards as before, whether or not it raises.
+        Does one forward pass over ``n_rows`` rows, in this thread. It runs without gradients.
+        Training flags, torch's switches and the state of its random numbers are afterwards as
+        before, whether or not it raises.
     n_rows : int
         By how many rows to divide.
 
@@ -40,133 +47,103 @@ def count_macs(modules: nn.Module, run: Callable[[], object], n_rows: int) -> in
     """
     if n_rows < 1:
         raise ValueError(f"Got n_rows={n_rows!r}, but expected the number of rows, at least 1.")
-    # A list and not a sum in a closure: append is atomic, and nothing has to be rebound.
-    counts: list[int] = []
-    with _counting_mode(modules), ExitStack() as hooks:
-        for layer in _counted_layers(modules):
-            handle = layer.register_forward_hook(_hook(counts), with_kwargs=True)
-            hooks.callback(handle.remove)
+    counter = _Counter()
+    with _counting_mode(modules), counter:
         run()
-    return round(sum(counts) / n_rows)
-
-
-def _counted_layers(modules: nn.Module) -> Iterator[nn.Module]:
-    # Attention uses the weight of its out_proj without calling it, so it counts it itself; a
-    # subclass that does call it must not be counted twice.
-    inside = {id(m.out_proj) for m in modules.modules() if isinstance(m, nn.MultiheadAttention)}
-    for layer in modules.modules():
-        if isinstance(layer, tuple(_MACS)) and id(layer) not in inside:
-            yield layer
-
-
-def _hook(counts: list[int]) -> Callable[..., None]:
-    def count(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        macs = next(rule for kind, rule in _MACS.items() if isinstance(layer, kind))
-        counts.append(macs(layer, args, kwargs, output))
-
-    return count
-
-
-# The fast-path switch is global to the process: without the lock, a thread that begins while
-# another counts would take "off" for the state to restore.
-_fast_path_lock = threading.RLock()
+    return round(counter.total / n_rows)
 
 
 @contextmanager
 def _counting_mode(modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, no fused attention; all as before at the end.
+    """Evaluation mode, no gradients, nothing fused; all as before at the end.
 
     `no_grad` and not `inference_mode`: a module that keeps something it computes (positional
     codes, say) would keep an inference tensor, and could not be trained any more.
     """
     training = [(module, module.training) for module in modules.modules()]
     cuda = {p.device for p in modules.parameters() if p.device.type == "cuda"}
-    with _fast_path_lock, torch.random.fork_rng(list(cuda)), torch.no_grad():
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        # The fused kernels of attention and of encoder layers call no layer, hence no hook.
-        torch.backends.mha.set_fastpath_enabled(False)
+    with decomposed(), torch.random.fork_rng(list(cuda)), torch.no_grad():
         try:
             modules.eval()
             yield
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
             for module, flag in training:
                 module.training = flag
 
 
-def _input(args: tuple, kwargs: dict[str, Any], position: int, name: str) -> Any:
-    return args[position] if len(args) > position else kwargs.get(name)
+class _Counter(TorchDispatchMode):
+    """Adds up the multiply-accumulates of all operations while the mode is active."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.higher_order.cond:
+            condition, if_true, if_false, operands = args
+            with self:
+                return (if_true if condition else if_false)(*operands)
+        macs = _MACS.get(func._overloadpacket.__name__)
+        if macs is None and torch.is_inference_mode_enabled() and func.namespace == "aten":
+            # There functions like `einsum` arrive whole.
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        if macs is not None:
+            self.total += macs(args, out)
+        return out
 
 
-def _linear(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    return _input(args, kwargs, 0, "input").numel() * layer.out_features
+def _product(a: Tensor, b: Tensor) -> int:
+    """Of ``a @ b``, two matrices, two batches of them, or a vector among them."""
+    return a.numel() * (b.shape[-1] if b.dim() > 1 else 1)
 
 
-def _bilinear(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    rows = _input(args, kwargs, 0, "input1").numel() // layer.in1_features
-    return rows * layer.in1_features * layer.in2_features * layer.out_features
+def _factors(position: int) -> Callable[[Any, Any], int]:
+    """Return the count of a product of which the first factor is the argument at `position`."""
+    return lambda args, out: _product(args[position], args[position + 1])
 
 
-def _convolution(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    return output.numel() * (layer.in_channels // layer.groups) * _kernel_size(layer)
+def _matmul(args: Any, out: Tensor) -> int:
+    """Of a product that arrives whole, as those of nested tensors do."""
+    if out.is_nested:
+        return sum(_product(a, b) for a, b in zip(args[0], args[1], strict=True))
+    return out.numel() * args[0].shape[-1]
 
 
-def _transposed_convolution(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    entries = _input(args, kwargs, 0, "input").numel()
-    return entries * (layer.out_channels // layer.groups) * _kernel_size(layer)
+def _linear(args: Any, out: Tensor) -> int:
+    return sum(_product(x, args[1].mT) for x in args[0]) if out.is_nested else _matmul(args, out)
 
 
-def _kernel_size(layer: Any) -> int:
-    return torch.Size(layer.kernel_size).numel()
+def _convolution(args: Any, out: Tensor) -> int:
+    x, weight, transposed = args[0], args[1], args[6]
+    return int((x if transposed else out).numel() * weight.shape[1:].numel())
 
 
-_GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+def _trilinear(args: Any, out: Tensor) -> int:
+    """Of the sum over products of three factors, of which each lacks some axes."""
+    shapes = []
+    for factor, missing in zip(args[:3], args[3:6], strict=True):
+        for axis in missing:
+            factor = factor.unsqueeze(axis)
+        shapes.append(factor.shape)
+    return torch.broadcast_shapes(*shapes).numel()
 
 
-def _recurrent(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    sequence = _input(args, kwargs, 0, "input")
-    # A packed sequence holds its steps without padding.
-    entries = sequence if isinstance(sequence, Tensor) else sequence.data
-    steps = entries.numel() // layer.input_size
-    directions = 2 if layer.bidirectional else 1
-    state = layer.proj_size or layer.hidden_size
-    per_step = 0
-    for depth in range(layer.num_layers):
-        width = layer.input_size if depth == 0 else state * directions
-        gates = _GATES[layer.mode] * layer.hidden_size * (width + state)
-        per_step += directions * (gates + layer.proj_size * layer.hidden_size)
-    return steps * per_step
-
-
-def _recurrent_cell(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    rows = _input(args, kwargs, 0, "input").numel() // layer.input_size
-    return rows * (layer.weight_ih.shape.numel() + layer.weight_hh.shape.numel())
-
-
-def _attention(layer: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> int:
-    query, key, value = (
-        _input(args, kwargs, i, name) for i, name in enumerate(("query", "key", "value"))
-    )
-    n_queries = query.numel() // layer.embed_dim  # positions, over the whole batch
-    n_keys = key.numel() // layer.kdim
-    projections = 2 * n_queries * layer.embed_dim  # of the query, and of the output
-    projections += key.numel() + value.numel()
-    batch = 1 if query.dim() == 2 else query.shape[0 if layer.batch_first else 1]
-    attended = n_keys // batch + (layer.bias_k is not None) + bool(layer.add_zero_attn)
-    # Not embed_dim: of a layer some of whose heads were removed, less is computed.
-    return layer.num_heads * layer.head_dim * (projections + 2 * n_queries * attended)
-
-
-_MACS: dict[type[nn.Module], Callable[[Any, tuple, dict[str, Any], Any], int]] = {
-    nn.Linear: _linear,
-    nn.Bilinear: _bilinear,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.Conv3d: _convolution,
-    nn.ConvTranspose1d: _transposed_convolution,
-    nn.ConvTranspose2d: _transposed_convolution,
-    nn.ConvTranspose3d: _transposed_convolution,
-    nn.RNNBase: _recurrent,
-    nn.RNNCellBase: _recurrent_cell,
-    nn.MultiheadAttention: _attention,
+_MACS: dict[str, Callable[[Any, Any], int]] = {
+    **dict.fromkeys(("mm", "bmm", "mv", "dot", "vdot", "_int_mm", "_scaled_mm"), _factors(0)),
+    **dict.fromkeys(("addmm", "_addmm_activation", "_sparse_addmm"), _factors(1)),
+    **dict.fromkeys(("baddbmm", "addbmm", "addmv"), _factors(1)),
+    "matmul": _matmul,
+    "linear": _linear,
+    "convolution": _convolution,
+    "conv_tbc": lambda args, out: out.numel() * args[1].shape[:2].numel(),
+    "_trilinear": _trilinear,
 }

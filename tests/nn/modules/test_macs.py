@@ -1,12 +1,15 @@
 import threading
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
+from skcompress.nn.codes.coded_layers import code_layer, pack_weight
 from skcompress.nn.modules.attention import prune_attention_
 from skcompress.nn.modules.macs import count_macs
 
@@ -136,9 +139,9 @@ class CallsOutProj(nn.MultiheadAttention):
         return super().forward(query, key, value, **kwargs)
 
 
-def test_the_output_projection_is_not_counted_twice():
+def test_an_output_projection_that_is_called_too_counts_twice():
     x = torch.randn(5, 1, 8)
-    assert macs(CallsOutProj(8, 2), x, x, x) == attention_by_hand(5, 5, 8)
+    assert macs(CallsOutProj(8, 2), x, x, x) == attention_by_hand(5, 5, 8) + 5 * 8 * 8
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -152,6 +155,92 @@ def test_a_whole_encoder_whose_fast_path_calls_no_layer(norm_first):
     assert counted == expected
 
 
+W = torch.randn(8, 8)
+LINEAR = nn.Linear(8, 8)
+
+
+def in_inference_mode(x):
+    with torch.inference_mode():
+        return torch.einsum("bi,oi->bo", LINEAR(x), W) @ W
+
+
+def chosen(x):
+    return torch.cond(x.sum() > -1e9, lambda x: x @ W, lambda x: x @ W @ W, (x,))
+
+
+def own_gradient(x):
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(functional.linear(x, W).sum(), x)[0]
+
+
+def in_half(x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return functional.linear(x, W)
+
+
+def nested(x, layout=torch.strided):
+    return functional.linear(torch.nested.nested_tensor([x[:1], x[1:]], layout=layout), W)
+
+
+WRITTEN_BY_HAND = {
+    "operator": (lambda x: x @ W, 4 * 64),
+    "from the left": (lambda x: W @ x.T, 4 * 64),
+    "a vector": (lambda x: x @ W[0], 4 * 8),
+    "two vectors": (lambda x: x[0] @ x[1], 8),
+    "functional": (lambda x: functional.linear(x, W[:5], W[0, :5]), 4 * 40),
+    "convolution": (lambda x: functional.conv1d(x[None], W[:2, :4, None]), 8 * 2 * 4),
+    "einsum": (lambda x: torch.einsum("bi,goi->bgo", x, W.view(2, 4, 8)), 4 * 64),
+    "bmm": (lambda x: torch.bmm(x.view(2, 2, 8), W.view(2, 8, 4)), 2 * 2 * 8 * 4),
+    "broadcast": (lambda x: x @ W.view(2, 8, 4), 2 * 4 * 8 * 4),
+    "tensordot": (lambda x: torch.tensordot(x, W.view(2, 4, 8), ([1], [2])), 4 * 64),
+    "sparse": (lambda x: torch.sparse.mm(x.to_sparse(), W), 4 * 64),  # zeros count
+    "vmap": (torch.vmap(lambda row: (LINEAR(row) @ W).sum()), 4 * 128),
+    "inference mode": (in_inference_mode, 4 * 64 * 3),
+    "cond": (chosen, 4 * 64),
+    "a gradient": (own_gradient, 4 * 64 * 2),
+    "autocast": (in_half, 4 * 64),
+    "nested": (nested, 4 * 64),
+    "jagged": (partial(nested, layout=torch.jagged), 4 * 64),
+    "elementwise": (lambda x: torch.einsum("bi,bi->bi", x * W[0], x), 0),
+    "embedding": (lambda x: functional.embedding_bag(x[:, :2].abs().long(), W), 0),
+}
+
+
+# nested tensors announce that they are a prototype, once per process
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("written", WRITTEN_BY_HAND.values(), ids=WRITTEN_BY_HAND)
+def test_products_outside_of_layers_count(written):
+    run, expected = written
+    assert macs(run_only(run), torch.ones(4, 8)) == expected
+
+
+def run_only(run):
+    net = nn.Module()
+    net.forward = run
+    return net
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_attention_costs_what_the_layer_does(masked):
+    query, key = torch.randn(2, 2, 5, 4), torch.randn(2, 2, 7, 4)
+    mask = torch.ones(5, 7, dtype=torch.bool) if masked else None
+    attend = functional.scaled_dot_product_attention
+    counted = count_macs(nn.Identity(), lambda: attend(query, key, key, attn_mask=mask), n_rows=2)
+    assert counted == 2 * 2 * 5 * 7 * 4
+
+
+def coded(layer, names):
+    return code_layer(layer, {name: pack_weight(layer, name, bits=4) for name in names})
+
+
+@pytest.mark.parametrize("net", [nn.Linear(5, 7), nn.Conv1d(5, 6, 3), nn.GRU(5, 4, 2)])
+def test_weights_stored_as_codes_cost_what_floats_do(net):
+    names = [name for name, _ in net.named_parameters() if name.startswith("weight")]
+    x = torch.ones(5, 5)
+    assert macs(coded(net, names), x) == macs(net, x) > 0
+
+
 def test_reused_layers_count_at_each_use():
     layer = nn.Linear(4, 4)
     net = nn.Sequential(layer, nn.ReLU(), layer)
@@ -162,6 +251,17 @@ def test_zeros_count():
     net = nn.Linear(4, 4)
     nn.init.zeros_(net.weight)
     assert macs(net, torch.ones(1, 4)) == 16
+
+
+def switches():
+    return (
+        torch.backends.mha.get_fastpath_enabled(),
+        torch.backends.mkldnn.enabled,
+        torch.backends.cudnn.enabled,
+        torch.backends.cuda.flash_sdp_enabled(),
+        torch.backends.cuda.mem_efficient_sdp_enabled(),
+        torch.backends.cuda.math_sdp_enabled(),
+    )
 
 
 class Noisy(nn.Module):
@@ -188,15 +288,14 @@ def test_everything_is_as_before(fails):
     net.train()
     net.norm.eval()
     state = {k: v.clone() for k, v in net.state_dict().items()}
-    random = torch.get_rng_state()
+    random, before = torch.get_rng_state(), switches()
     if fails:
         with pytest.raises(ArithmeticError, match="on purpose"):
             macs(net, torch.ones(2, 4), n_rows=2)
     else:
         assert macs(net, torch.ones(2, 4), n_rows=2) == 16
     assert [m.training for m in net.modules()] == [True, True, False]
-    assert not any(m._forward_hooks for m in net.modules())
-    assert torch.backends.mha.get_fastpath_enabled()
+    assert switches() == before
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.is_grad_enabled()
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
