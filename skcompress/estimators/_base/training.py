@@ -15,15 +15,17 @@ from skorch import NeuralNet
 from ..._caching.fingerprint import fingerprint, library_versions, seed_from
 from ..._caching.store import Store
 from ..._nets import (
+    ROW_ERRORS,
     Progress,
     SoftTargets,
     check_net,
     fetch_trained,
     first_row,
+    has_final_sizes,
     initialize,
     key_of,
     net_identity,
-    predict_raw,
+    output_for_row,
     seeded,
     train,
     training_threads,
@@ -85,15 +87,20 @@ def run_untrained(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray 
     """Return an untrained net and its output for one row, or None twice if it cannot run.
 
     A net whose size is set by a callback at the start of the training cannot run
-    before it; then nothing is checked.
+    before it; then nothing is checked. Any other net that cannot run is refused.
     """
     net = clone(net)
-    try:
-        with seeded(0, net.device):
+    with seeded(0, net.device):
+        try:
             initialize(net)
-            return net, predict_raw(net, first_row(X))
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        return None, None
+        except ROW_ERRORS:
+            return None, None
+        try:
+            return net, output_for_row(net, X)
+        except ValueError:
+            if has_final_sizes(net):
+                raise
+            return None, None
 
 
 def training_spec(
@@ -225,6 +232,10 @@ def explain_shape_errors(could_not_run: bool, X: Any) -> Iterator[None]:
     """Add the shapes of the inputs to torch's error, if the net could not process a single row."""
     try:
         yield
+    except IndexError as error:
+        if "out of range in self" in str(error):  # of torch's Embedding
+            error.add_note("Token ids must be smaller than the `num_embeddings` of the module.")
+        raise
     except RuntimeError as error:
         if could_not_run:
             row = first_row(X)
