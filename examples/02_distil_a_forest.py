@@ -64,10 +64,10 @@ X = X / 16
 # -----------
 # ``alpha=0`` without new rows is ordinary training, so the net alone is a candidate
 # like any other. With ``memory`` each fold's forest is trained once for all settings
-# that give it the same rows to label. ``held_out=0``: here cross-validation scores.
+# that give it the same rows to label. Cross-validation gives the scores.
 
 cache = tempfile.TemporaryDirectory(prefix="skcompress-")
-clf = DistilledClassifier(student, teacher, held_out=0, memory=cache.name, random_state=0)
+clf = DistilledClassifier(student, teacher, memory=cache.name, random_state=0)
 cv = StratifiedKFold(3, shuffle=True, random_state=0)
 settings = [
     {"alpha": [0.0, 0.5, 1.0]},

@@ -194,6 +194,13 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
 
 
 def _check_object(name: str, obj: Any) -> None:
+    searches = [step for _, step in obj.steps] if isinstance(obj, Pipeline) else [obj]
+    for search in searches:
+        if hasattr(search, "best_estimator_"):
+            raise TypeError(
+                f"Got {name}={obj!r:.100}..., but a file holds one model and no search. Save the "
+                "`best_estimator_` of the search."
+            )
     nets = isinstance(obj, NeuralNet) or bool(estimators_in(obj))
     if isinstance(obj, Pipeline):
         nets = nets or any(isinstance(step, NeuralNet) for _, step in obj.steps)

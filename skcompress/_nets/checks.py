@@ -12,6 +12,7 @@ from torch import nn
 
 from ..nn.codes.finite import all_finite
 from .fitted import is_fitted
+from .misuse import check_callbacks, instead_of, warn_of_weights
 from .state import layers, modules
 
 
@@ -81,7 +82,8 @@ def check_unfitted_net(net: Any, caller: str, parameter: str = "estimator") -> N
         frozen = " or FrozenEstimator(fitted_net)" if parameter == "estimator" else ""
         raise TypeError(
             f"The {parameter!r} parameter of {caller} must be a skorch net (NeuralNetClassifier, "
-            f"NeuralNetRegressor, ...){frozen}. Got {net!r} instead."
+            f"NeuralNetRegressor, ...){frozen}. Got {net!r:.300} instead."
+            f"{instead_of(net, caller, frozen=bool(frozen))}"
         )
     if has_module_instance(net):
         raise ValueError(
@@ -95,6 +97,8 @@ def check_unfitted_net(net: Any, caller: str, parameter: str = "estimator") -> N
             f"The {parameter!r} parameter of {caller} has compile=True, and a compiled module "
             "cannot be compressed. Set compile=False."
         )
+    check_callbacks(net, caller, parameter)
+    warn_of_weights(net, caller, parameter)
     return net
 
 

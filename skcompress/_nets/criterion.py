@@ -32,6 +32,11 @@ def is_binary(net: NeuralNet) -> bool:
     return output_kind(net) in ("logit", "probability")
 
 
+def is_softmax(net: NeuralNet) -> bool:
+    """Whether the criterion compares several outputs, one for each class."""
+    return output_kind(net) == "logits"
+
+
 def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:
     """Refuse a module that puts out logits where skorch takes the logarithm of probabilities."""
     if (

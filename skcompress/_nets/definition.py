@@ -46,6 +46,11 @@ def max_epochs_of(net: NeuralNet) -> int:
     return net.max_epochs
 
 
+def keeps_validation_rows(net: NeuralNet) -> bool:
+    """Whether the net's `train_split` keeps rows from the training."""
+    return bool(net.train_split)
+
+
 def module_name(net: NeuralNet) -> str:
     """Return what messages call the module."""
     return str(getattr(net.module, "__name__", net.module))

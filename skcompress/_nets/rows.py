@@ -6,6 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from skorch.helper import SliceDataset
+from skorch.utils import to_numpy
+from torch.utils.data import DataLoader, Dataset
+
+
+def as_arrays(data: Any, name: str = "X") -> Any:
+    """Return the rows of tensors and of skorch's SliceDataset as arrays; other data as they are.
+
+    Raises
+    ------
+    TypeError
+        If it is a dataset or a loader, which yield rows and targets together.
+    """
+    if isinstance(data, torch.Tensor):
+        return to_numpy(data)
+    if isinstance(data, SliceDataset):
+        rows = [data[i] for i in range(len(data))]
+        if rows and isinstance(rows[0], Mapping):
+            return {key: np.stack([_as_array(row[key]) for row in rows]) for key in rows[0]}
+        return np.stack([_as_array(row) for row in rows])
+    if isinstance(data, Dataset | DataLoader):
+        raise TypeError(
+            f"{name} must be an array, a DataFrame or a dict of arrays. Got {type(data).__name__}, "
+            "which yields rows and targets together: give SliceDataset(dataset, 0) as X and "
+            "SliceDataset(dataset, 1) as y (from skorch.helper), or the arrays in it."
+        )
+    return data
+
+
+def _as_array(value: Any) -> np.ndarray:
+    return to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def n_rows(X: Any) -> int:

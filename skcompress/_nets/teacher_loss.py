@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..nn.modules.losses import binary_kl, soft_kl
 from .criterion import first_output, output_kind
+from .misuse import has_own_loss
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ def check_distillable(net: NeuralNet, caller: str, *, classifies: bool | None = 
     """
     kind = output_kind(net)
     # A user's own loss may turn class numbers into values.
-    has_own_loss = type(net).get_loss.__module__.partition(".")[0] != "skorch"
-    known = kind is not None and classifies is not None and not has_own_loss
+    known = kind is not None and classifies is not None and not has_own_loss(net)
     if known and (kind != "values") != classifies:
         wanted = "CrossEntropyLoss, for classes" if classifies else "MSELoss, for values"
         raise ValueError(

@@ -17,6 +17,7 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from ..nn.modules.weights import find_weights
+from .checkpoints import CheckpointFolders
 from .sample_weight import pack_sample_weight
 from .seeding import SeededSplit, seeded
 from .soft_targets import SoftTargets, SoftTargetsMixin
@@ -108,6 +109,7 @@ class _Hooks:
     def __init__(self, progress: Progress | None, reset_zeros: Callable[[], None] | None) -> None:
         self.progress = progress
         self.reset_zeros = reset_zeros
+        self.folders = CheckpointFolders()
         self.epoch_is_open = False
 
     def __call__(self, event: str, details: dict[str, Any]) -> None:
@@ -127,8 +129,11 @@ class _HooksMixin:
     """Mixin for the time of one training with `skc_hooks_`."""
 
     skc_hooks_: _Hooks
+    callbacks_: list[tuple[str, Any]]
 
     def notify(self, method_name: str, **details: Any) -> None:
+        if method_name == "on_train_begin":
+            self.skc_hooks_.folders.redirect(self.callbacks_)
         self.skc_hooks_(method_name, details)
         super().notify(method_name, **details)  # type: ignore[misc]
 
@@ -156,6 +161,7 @@ def _extended(
         net.__class__ = own_class
         for name in objects:
             del net.__dict__[name]
+        hooks.folders.restore()
 
 
 @contextmanager

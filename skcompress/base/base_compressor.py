@@ -30,12 +30,18 @@ from .._nets import (
 )
 from ..nn.modules.weights import Weight, find_weights, resolve_ignored
 from ._report import Reporting, compare, net_facts
+from ._shares import ChecksShares
 from ._trained_plan import TrainedPlan
-from .training_data import TrainingData, check_data
+from .training_data import TrainingData, check_data, data_for_net
 
 
 class BaseCompressor(
-    Reporting, TransformerMixin, CallbackSupportMixin, BaseEstimator, metaclass=ABCMeta
+    Reporting,
+    ChecksShares,
+    TransformerMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base class of all compression steps.
 
@@ -149,6 +155,8 @@ class BaseCompressor(
     def _fit(self, net: NeuralNet, data: TrainingData | None) -> NeuralNet:
         net = self._check_net(net)
         self._check(net, has_data=check_data(data, type(self).__name__))
+        if data is not None and not data._of_estimator:
+            data = data_for_net(data, net)
         data = None if data is None else data._with_plain_weights(type(self).__name__)
         context = self._init_callback_context(max_subtasks=self._n_epochs)
         context.call_on_fit_task_begin(estimator=self)

@@ -12,8 +12,10 @@ from skorch import NeuralNet
 from .._caching.fingerprint import fingerprint
 from .._caching.store import Record, Store
 from .._nets import (
+    cast_rows,
     copy_net,
     key_of,
+    n_rows,
     net_state_digest,
     some_rows,
     take_rows,
@@ -45,7 +47,8 @@ class TrainingData:
     Parameters
     ----------
     X : array or dict of arrays
-        Inputs as the net takes them, first axis = rows.
+        Inputs as the net takes them, first axis = rows. Floats are cast to the dtype
+        of its weights; whole numbers stay whole (token ids).
     y : array of shape (n_samples,) or (n_samples, n_outputs)
         Targets as the net takes them (class numbers for a classifier).
     sample_weight : array of shape (n_samples,), default=None
@@ -140,6 +143,20 @@ class TrainingData:
             return compute()
         key = key_of(lambda: net_state_digest(net), self._key(), training_threads(), *facts)
         return store.fetch(key, kind, compute)[0]
+
+
+def data_for_net(data: TrainingData, net: NeuralNet) -> TrainingData:
+    """Return a caller's rows in the dtypes and shapes that a net computes in."""
+    weight = data.sample_weight
+    for name, value in (("X", data.X), ("sample_weight", weight)):
+        if value is not None and n_rows(value) != len(data.y):
+            raise ValueError(
+                f"TrainingData has {n_rows(value)} rows of {name}, but y has {len(data.y)}. Give "
+                "one of each for every row."
+            )
+    cast = TrainingData(*cast_rows(net, data.X, data.y), weight, dense_net=data.dense_net)
+    cast._fold = data._fold
+    return cast
 
 
 def check_data(data: Any, caller: str) -> bool:

@@ -27,9 +27,9 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         class. ``FrozenEstimator(fitted_net)`` is compressed without training. Nets
         end in logits with CrossEntropyLoss, in probabilities with NLLLoss, in one
         logit with BCEWithLogitsLoss.
-    compressor : transformer of nets, default=None
-        A compression step or a Pipeline of them. None keeps the dense net, which
-        makes it a candidate of a sweep.
+    compressor : transformer of nets, "passthrough" or None, default=None
+        A compression step or a Pipeline of them. None and "passthrough" keep the dense
+        net, which makes it a candidate of a sweep.
     memory : None, str, path-like or joblib.Memory, default=None
         Where trained nets are kept. Of a joblib.Memory the location is used.
     shape_params : dict of str to str, default=None

@@ -60,11 +60,11 @@ class DistilledRegressor(NetRegressorMixin, BaseDistilled):
     control : bool, default=False
         Train the student a second time, with the same steps and the same new rows but
         on labels, and report its score.
-    held_out : float, default=0.2
+    held_out : float, default=0
         Share of the rows in [0, 1) that is held out for the scores in the report if the
         student's `train_split` keeps none. What predicts is fitted on all rows; for the
         scores, teacher, student and control are fitted once more without these, so
-        that `fit` takes nearly twice as long. 0: no scores, which is for sweeps, where
+        that `fit` takes nearly twice as long. 0: no scores. In a sweep,
         cross-validation gives them.
     keep_teacher : bool, default=False
         Keep the fitted teacher as `teacher_`, in pickles too. It is fitted once more for

@@ -18,6 +18,7 @@ from .._caching.store import Store
 from .._nets import copy_net, module_root, net_digest
 from .._sklearn import HasMethods, Interval, StrOptions
 from ..base import BaseCompressor, Plan, TrainingData
+from ..base._shares import explain_keywords
 from ..base._trained_plan import TrainedPlan
 from ..base._training import check_gradual
 from ..nn.modules.weights import same_weights
@@ -172,6 +173,7 @@ class MagnitudePruner(BaseCompressor):
         "ignored_layers": ["array-like", tuple],
     }
 
+    @explain_keywords(amount="sparsity=0.8 for a share, or threshold=0.1 for a magnitude,")
     def __init__(
         self,
         sparsity: float | None = None,

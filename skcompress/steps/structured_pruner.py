@@ -16,6 +16,7 @@ from .._caching.fingerprint import seed_from
 from .._nets import copy_net, module_root, net_digest, seeded
 from .._sklearn import HasMethods, Interval, StrOptions
 from ..base import BaseCompressor, TrainingData
+from ..base._shares import explain_keywords
 from ..base._training import check_gradual
 from ..nn.modules.copying import copy_module
 from ..nn.scores.unit_selection import parse_threshold, smallest_enough
@@ -226,6 +227,7 @@ class StructuredPruner(BaseCompressor):
         "ignored_layers": ["array-like", tuple],
     }
 
+    @explain_keywords(amount="pruning_ratio=0.5 for a share of the units,")
     def __init__(
         self,
         pruning_ratio: float | None = None,

@@ -13,10 +13,9 @@ from ..._nets import (
     Predictor,
     check_probabilities,
     criterion_name,
-    first_row,
     is_binary,
     module_name,
-    predict_raw,
+    output_for_row,
 )
 from .rows import check_prediction_inputs, check_X_y
 
@@ -163,4 +162,4 @@ def classes_of_outputs(n_outputs: int, y: np.ndarray) -> np.ndarray:
 
 def n_classes_of(net: NeuralNet, X: Any) -> int:
     """Return how many classes the outputs of a trained net distinguish."""
-    return 2 if is_binary(net) else int(predict_raw(net, first_row(X)).shape[-1])
+    return 2 if is_binary(net) else int(output_for_row(net, X).shape[-1])

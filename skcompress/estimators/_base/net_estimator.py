@@ -17,6 +17,7 @@ from ..._file import describe_inputs, measure
 from ..._nets import FrozenNet, Predictor, first_row, history_rows, is_fitted, n_rows
 from ..._sklearn import StrOptions, check_sample_weight
 from ...base._report import DenseFacts, Reporting, compare, recount
+from ...base._shares import ChecksShares
 from .rows import check_prediction_inputs, input_dtypes, n_features_of
 from .training import TrainedNet
 
@@ -36,6 +37,7 @@ class _Changed(NamedTuple):
 
 class BaseNetEstimator(
     Reporting,
+    ChecksShares,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     CallbackSupportMixin,

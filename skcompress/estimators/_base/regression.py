@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from skorch import NeuralNet
 
-from ..._nets import Predictor, module_name
+from ..._nets import Predictor, criterion_name, is_softmax, module_name
 from .rows import check_prediction_inputs, check_X_y, to_float32
 
 
@@ -76,6 +76,11 @@ def value_targets(
             f"The module {module_name(net)} puts out the shape "
             f"{output.shape} for one row, but y has {n_outputs} target(s). Set its width, or "
             "let it follow the data: shape_params={'module__<name>': 'n_outputs'}."
+        )
+    if n_outputs == 1 and is_softmax(net):
+        raise ValueError(
+            f"{type(net).__name__} with {criterion_name(net)} compares classes, and y has one "
+            "target, for which that loss is always 0. Use MSELoss."
         )
     # In the output's own shape: MSELoss broadcasts (n,) against (n, 1) to (n, n).
     return y.reshape(len(y), *output.shape[1:])

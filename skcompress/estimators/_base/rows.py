@@ -11,6 +11,8 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..._nets import as_arrays
+
 _OPTIONS = {"allow_nd": True, "order": "C"}
 _FLOAT32 = np.dtype(np.float32)
 _FLOATS = (_FLOAT32, np.dtype(np.float64))
@@ -40,7 +42,7 @@ def check_X(estimator: Any, X: Any, dtype: str | None, *, reset: bool) -> Any:
     X : ndarray or dict of ndarray
         float32 or int64, C-ordered, writable (torch warns of others).
     """
-    wanted = _sklearn_dtype(dtype)
+    X, wanted = as_arrays(X), _sklearn_dtype(dtype)
     if not _is_dict_of_arrays(X):
         return _cast_for_torch(validate_data(estimator, X, dtype=wanted, reset=reset, **_OPTIONS))
     if not X:
@@ -63,6 +65,7 @@ def check_X_y(
 
     With ``reset=False`` X must be as it was in `fit`.
     """
+    X, y = as_arrays(X), as_arrays(y, "y")
     if not _is_dict_of_arrays(X):
         options = {**_OPTIONS, "dtype": _sklearn_dtype(dtype), "multi_output": multi_output}
         X, y = validate_data(estimator, X, y, y_numeric=multi_output, reset=reset, **options)

@@ -15,16 +15,18 @@ from skorch import NeuralNet
 from ..._caching.fingerprint import fingerprint, library_versions, seed_from
 from ..._caching.store import Store
 from ..._nets import (
+    ROW_ERRORS,
     Progress,
     SoftTargets,
     check_layers,
     check_net,
     fetch_trained,
     first_row,
+    has_final_sizes,
     initialize,
     key_of,
     net_identity,
-    predict_raw,
+    output_for_row,
     seeded,
     train,
     training_threads,
@@ -34,7 +36,6 @@ from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.
 _TRAINING_RULES = 1
-_CANNOT_RUN = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,25 @@ def run_untrained(net: NeuralNet, X: Any) -> tuple[NeuralNet | None, np.ndarray 
     """Return an untrained net and its output for one row, or None twice if it cannot run.
 
     A net whose size is set by a callback at the start of the training cannot run
-    before it; then nothing is checked.
+    before it; then nothing is checked. Any other net that cannot run is refused.
 
     Raises
     ------
     ValueError
-        If it has layers that no step could change.
+        If the net cannot run, or has layers that no step could change.
     """
     net = clone(net)
     with seeded(0, net.device):
         try:
             initialize(net)
-        except _CANNOT_RUN:
+        except ROW_ERRORS:
             return None, None
         check_layers(net, "The training")
         try:
-            return net, predict_raw(net, first_row(X))
-        except _CANNOT_RUN:
+            return net, output_for_row(net, X)
+        except ValueError:
+            if has_final_sizes(net):
+                raise
             return None, None
 
 
@@ -236,6 +239,10 @@ def explain_shape_errors(could_not_run: bool, X: Any) -> Iterator[None]:
     """Add the shapes of the inputs to torch's error, if the net could not process a single row."""
     try:
         yield
+    except IndexError as error:
+        if "out of range in self" in str(error):  # of torch's Embedding
+            error.add_note("Token ids must be smaller than the `num_embeddings` of the module.")
+        raise
     except RuntimeError as error:
         if could_not_run:
             row = first_row(X)

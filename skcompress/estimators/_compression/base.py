@@ -9,16 +9,21 @@ from typing import Any, ClassVar
 
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import check_net, check_trainable, check_unfitted_net, with_plain_weights
-from ..._sklearn import HasMethods
+from ..._nets import (
+    check_kind,
+    check_net,
+    check_trainable,
+    check_unfitted_net,
+    with_plain_weights,
+)
 from ...base import BaseCompressor
 from ...base._order import check_order, steps_of
 from .._base import BaseNetEstimator, NestableEstimator, TrainedNet, check_weight
+from .compressors import check_compressor, check_frozen_net, is_dropped
 from .dense_net import dense_net
 from .further_training import train_further
 
@@ -27,8 +32,8 @@ class BaseCompressed(BaseNetEstimator):
     """Base of the compressing estimators; mixins add the kind of targets."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [HasMethods(["fit"])],
-        "compressor": [HasMethods(["fit_transform"]), None],
+        "estimator": "no_validation",  # both have checks with messages of their own
+        "compressor": "no_validation",
         **BaseNetEstimator._parameter_constraints,
     }
     _net_param = "estimator"
@@ -55,7 +60,7 @@ class BaseCompressed(BaseNetEstimator):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._check_params()
         store = Store.from_memory(self.memory)
-        compressor = None if self.compressor is None else clone(self.compressor)
+        compressor = None if is_dropped(self.compressor) else clone(self.compressor)
         X, y, n_outputs = self._check_targets(X, y, classes=classes)
         weight = check_weight(sample_weight, X)
         rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
@@ -95,28 +100,15 @@ class BaseCompressed(BaseNetEstimator):
         name = type(self).__name__
         self._check_estimator(name)
         self._check_shape_params()
-        if getattr(self.compressor, "memory", None) is not None:
-            raise ValueError(
-                f"The 'compressor' parameter of {name} is a Pipeline with memory="
-                f"{self.compressor.memory!r}, which cannot cache nets. Leave it None there and "
-                f"give `memory` to {name}, which keeps the trainings of all steps."
-            )
-        for step in steps_of(self.compressor):
-            # scikit-learn's own transform data; FunctionTransformer transforms anything.
-            of_data = type(step).__module__.startswith("sklearn.")
-            of_data = of_data and not isinstance(step, FunctionTransformer)
-            if of_data or not hasattr(step, "fit_transform"):
-                raise TypeError(
-                    f"The 'compressor' parameter of {name} must be a transformer of nets or a "
-                    f"Pipeline of them. Got the step {step!r} instead; steps for data belong "
-                    f"into the Pipeline before {name}."
-                )
+        check_compressor(self.compressor, name)
 
     def _check_estimator(self, name: str) -> None:
         if isinstance(self.estimator, FrozenEstimator):
-            check_net(self.estimator.estimator, name)
+            check_frozen_net(self.estimator.estimator, name)
+            check_kind(self.estimator.estimator, name, "estimator", classifies=is_classifier(self))
         elif not isinstance(self.estimator, NestableEstimator):
-            check_unfitted_net(self.estimator, name)
+            net = check_unfitted_net(self.estimator, name)
+            check_kind(net, name, "estimator", classifies=is_classifier(self))
         elif is_classifier(self.estimator) == is_classifier(self):
             self.estimator._check_params()
         else:

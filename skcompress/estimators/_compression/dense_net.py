@@ -13,7 +13,15 @@ from sklearn.utils import Bunch
 from skorch import NeuralNet
 
 from ..._caching.store import Store
-from ..._nets import Progress, copy_net, first_row, max_epochs_of, net_state_digest, predict_raw
+from ..._nets import (
+    Progress,
+    copy_net,
+    first_row,
+    max_epochs_of,
+    net_state_digest,
+    output_for_row,
+    predict_raw,
+)
 from .._base import (
     NestableEstimator,
     TrainedNet,
@@ -95,7 +103,7 @@ def _copy_of_frozen(
         stacklevel=5,
     )
     frozen: NeuralNet = estimator.estimator.estimator
-    y = estimator._targets_for_net(rows.y, frozen, predict_raw(frozen, first_row(rows.X)))
+    y = estimator._targets_for_net(rows.y, frozen, output_for_row(frozen, rows.X))
     check(frozen)
     with training_task(context, "train", estimator, rows.X, y):
         net = copy_net(frozen)

@@ -11,11 +11,10 @@ from ..._caching.store import Store
 from ..._nets import (
     check_net,
     copy_net,
-    first_row,
     history_rows,
     max_epochs_of,
     net_state_digest,
-    predict_raw,
+    output_for_row,
     train,
 )
 from .._base import training_spec, training_task
@@ -43,7 +42,7 @@ def train_further(
         Of this call.
     """
     net = estimator.net_
-    y = estimator._targets_for_net(y, net, predict_raw(net, first_row(X)))
+    y = estimator._targets_for_net(y, net, output_for_row(net, X))
     options = {"store": store, "random_state": estimator.random_state}
     spec = training_spec(net, X, y, sample_weight, digest=net_state_digest, **options)
     task = training_task(context, "train", estimator, X, y, n_epochs=max_epochs_of(net))

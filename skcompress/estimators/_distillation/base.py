@@ -17,7 +17,9 @@ from ..._nets import (
     Progress,
     SoftTargets,
     check_distillable,
+    check_kind,
     check_unfitted_net,
+    keeps_validation_rows,
     max_epochs_of,
     train_and_validation_rows,
 )
@@ -84,7 +86,7 @@ class BaseDistilled(NestableEstimator):
         augment: Any = None,
         n_augment: int = 0,
         control: bool = False,
-        held_out: float = 0.2,
+        held_out: float = 0,
         keep_teacher: bool = False,
         memory: Any = None,
         shape_params: dict[str, str] | None = None,
@@ -124,7 +126,8 @@ class BaseDistilled(NestableEstimator):
     def _check_params(self) -> None:
         self._validate_params()
         name = type(self).__name__
-        check_unfitted_net(self.student, name, "student")
+        student = check_unfitted_net(self.student, name, "student")
+        check_kind(student, name, "student", classifies=self._classifies)
         check_teacher(self.teacher, name, classifies=self._classifies)
         self._check_shape_params()
         if self.n_augment > 0 and self.augment is None:
@@ -132,6 +135,20 @@ class BaseDistilled(NestableEstimator):
                 f"The 'n_augment' parameter of {name} asks for copies, but augment is None. Got "
                 f"n_augment={self.n_augment!r}; set augment to 'noise', 'mixup', 'swap' or a "
                 "callable."
+            )
+        if self.control and self.held_out == 0 and not keeps_validation_rows(student):
+            warnings.warn(
+                "control=True has no rows to be scored on: the student's train_split keeps none, "
+                "and held_out=0. Set held_out=0.2 for a fifth of the rows, or control=False.",
+                UserWarning,
+                stacklevel=5,
+            )
+        if self.n_augment == 0 and self.augment is not None:
+            warnings.warn(
+                f"augment={self.augment!r} makes no rows with n_augment=0. Set n_augment=1 or more "
+                "for that many copies of each row, or augment=None.",
+                UserWarning,
+                stacklevel=5,
             )
         if self.cv is not None and contains_frozen(self.teacher):
             raise ValueError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn import get_config
 from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
@@ -14,8 +16,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from skorch import NeuralNet
 
-from ..._nets import check_net, check_unfitted_net, takes_sample_weight
+from ..._nets import check_kind, check_net, check_unfitted_net, instead_of, takes_sample_weight
 from .._base import BaseNetEstimator
+
+_OF_NAMED = " for named members use VotingClassifier(voting='soft') or VotingRegressor."
 
 
 def members_of(teacher: Any) -> list[Any]:
@@ -99,7 +103,7 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
     wanted = "classifier" if classifies else "regressor"
     if isinstance(member, type) or not all(hasattr(member, m) for m in ("fit", "get_params")):
         hint = f" write {member.__name__}(...)." if isinstance(member, type) else ""
-        hint = hint or " for named members use VotingClassifier(voting='soft') or VotingRegressor."
+        hint = instead_of(member, caller) or hint or _OF_NAMED
         raise TypeError(
             f"The 'teacher' parameter of {caller} must be a {wanted} of scikit-learn, a skorch "
             f"net, FrozenEstimator(fitted) or a list of these. Got {member!r} instead:{hint}"
@@ -112,6 +116,11 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
             check_is_fitted(inner)
     elif isinstance(inner, NeuralNet):
         check_unfitted_net(inner, caller, "teacher")
+    elif not contains_frozen(inner):
+        _warn_of_fitted(inner, caller)
+    final = _final_predictor(inner)
+    if isinstance(final, NeuralNet):
+        check_kind(final, caller, "teacher", classifies=classifies)
     if not predicts_class_numbers(inner) and _estimator_type(inner) not in (wanted, None):
         raise TypeError(
             f"The 'teacher' parameter of {caller} must be a {wanted}. Got {inner!r} instead."
@@ -123,6 +132,23 @@ def _check_member(member: Any, caller: str, classifies: bool) -> None:
         raise TypeError(
             f"The 'teacher' parameter of {caller} needs {' or '.join(methods)}. Got {inner!r} "
             f"instead. {remedy}"
+        )
+
+
+def _warn_of_fitted(teacher: Any, caller: str) -> None:
+    """Warn if a fitted teacher is going to be fitted anew."""
+    try:
+        check_is_fitted(teacher)
+        learned = get_tags(teacher).requires_fit
+    except (NotFittedError, TypeError, AttributeError):
+        return
+    if learned:
+        warnings.warn(
+            f"The 'teacher' parameter of {caller} is fitted, and {caller} does not use that: it "
+            "fits a clone to the rows of its own fit. Pass FrozenEstimator(teacher) to keep it as "
+            "it is, or sklearn.base.clone(teacher) to fit it anew.",
+            UserWarning,
+            stacklevel=6,
         )
 
 

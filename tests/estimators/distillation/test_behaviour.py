@@ -295,7 +295,8 @@ def test_a_control_holds_out_rows_where_the_net_keeps_none(digits):
     X, y = digits
     net, teacher = make_classifier(max_epochs=20), KNeighborsClassifier(3)
     plain = distilled(net, teacher, augment="mixup", n_augment=1).fit(X, y)
-    clf = distilled(net, teacher, augment="mixup", n_augment=1, control=True).fit(X, y)
+    clf = distilled(net, teacher, augment="mixup", n_augment=1, control=True, held_out=0.2)
+    clf.fit(X, y)
     assert torch.equal(weights_of(plain), weights_of(clf))  # only for the report
     assert clf.report_.n_held_out == 72
     for name in ("teacher_score", "student_score", "control_score"):
@@ -373,7 +374,7 @@ def test_the_report_of_a_regressor(diabetes):
     assert reg.report_.n_held_out == 50
     assert 0.2 < reg.report_.teacher_score < 1
     assert 0.1 < reg.report_.control_score < 1
-    reg.set_params(student__train_split=None).fit(X, y)
+    reg.set_params(student__train_split=None, held_out=0.2).fit(X, y)
     assert reg.report_.n_held_out == 40
     assert 0.1 < reg.report_.student_score < 1
 
@@ -613,6 +614,7 @@ def test_distilled_pruned_and_quantized(digits, tmp_path, split):
         augment="mixup",
         n_augment=1,
         keep_teacher=True,
+        held_out=0.2,
     )
     clf = CompressedClassifier(inner, Pipeline(STEPS), random_state=0).fit(X, np.char.mod("d%d", y))
     assert clf.score(X, np.char.mod("d%d", y)) > 0.85

@@ -120,10 +120,10 @@ def test_a_frozen_part_warns_and_takes_no_cv(digits, around):
 
 def test_a_criterion_of_the_other_kind(digits, diabetes):
     net = make_regressor(module__n_in=64, module__n_out=10)
-    with pytest.raises(ValueError, match=r"DistilledClassifier needs .* CrossEntropyLoss.*MSELoss"):
+    with pytest.raises(ValueError, match=r"is a net for values.*MSELoss.*CrossEntropyLoss"):
         distilled(net).fit(*digits)
     reg = DistilledRegressor(make_classifier(module__n_in=10, module__n_out=1), FOREST_OF_VALUES)
-    with pytest.raises(ValueError, match=r"DistilledRegressor needs .* MSELoss"):
+    with pytest.raises(ValueError, match=r"is a net for classes.*Pass a NeuralNetRegressor"):
         reg.fit(*diabetes)
 
 
@@ -198,7 +198,9 @@ def test_a_list_of_splits_numbers_the_rows_of_x(digits):
     np.testing.assert_array_equal(targets_of(digits, masks, train).of_rows, got)
 
 
-@pytest.mark.parametrize("params", [{"control": True}, {"student__train_split": ValidSplit(4)}])
+@pytest.mark.parametrize(
+    "params", [{"control": True, "held_out": 0.2}, {"student__train_split": ValidSplit(4)}]
+)
 def test_splits_by_number_where_rows_are_held_out(digits, params):
     splits = KFold(3).split(digits[0])  # a generator, of which there is one pass only
     clf = distilled(cv=splits).set_params(**params).fit(*digits)

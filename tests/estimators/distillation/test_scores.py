@@ -1,4 +1,4 @@
-"""The scores of the report where the net keeps no rows: by default, and at what cost."""
+"""The scores of the report where the net keeps no rows: on request, and at what cost."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from skorch import NeuralNetClassifier
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from skcompress import (
@@ -48,7 +49,7 @@ def _no_fits_yet():
 
 def distilled(**params):
     net = make_classifier(max_epochs=20)
-    return DistilledClassifier(net, Counted(), **{"random_state": 0, **params})
+    return DistilledClassifier(net, Counted(), **{"random_state": 0, "held_out": 0.2, **params})
 
 
 def weights_of(clf):
@@ -60,7 +61,27 @@ def rows_that_are_not_in(part, X):
     return np.array([row.tobytes() not in known for row in X])
 
 
-def test_scores_are_there_by_default(digits):
+def test_by_default_nothing_is_trained_twice(digits, diabetes):
+    net = make_classifier(max_epochs=1)
+    clf = DistilledClassifier(net, Counted(), random_state=0).fit(*digits)
+    assert len(Counted.fits) == 1
+    assert [clf.report_[name] for name in (*NAMES, "n_held_out")] == [None, None, None, 0]
+    reg = DistilledRegressor(make_regressor(module__n_in=10, max_epochs=1), Ridge())
+    assert reg.held_out == clf.held_out == 0
+    assert reg.fit(*diabetes).report_.n_held_out == 0
+
+
+def test_a_control_that_nothing_can_score(digits):
+    Counted.fits.clear()
+    with pytest.raises(UserWarning, match=r"control=True has no rows.*Set held_out=0.2"):
+        distilled(control=True, held_out=0).fit(*digits)
+    assert not Counted.fits
+    kept = make_classifier(max_epochs=1, train_split=ValidSplit(5))
+    clf = distilled(control=True, held_out=0).set_params(student=kept).fit(*digits)
+    assert clf.report_.control_score > 0
+
+
+def test_scores_are_there_if_asked_for(digits):
     """Of rows that neither of the scored has seen; what predicts has seen all."""
     X, y = digits
     clf = distilled().fit(X, y)
@@ -113,7 +134,7 @@ def test_a_teacher_without_a_say_is_not_scored(digits):
 def test_scores_of_a_regressor(diabetes):
     X, y = diabetes
     net = make_regressor(module__n_in=10, max_epochs=60)
-    reg = DistilledRegressor(net, Ridge(), random_state=0).fit(X, y)
+    reg = DistilledRegressor(net, Ridge(), held_out=0.2, random_state=0).fit(X, y)
     assert reg.report_.n_held_out == 40
     assert 0.1 < reg.report_.teacher_score < 1
     assert -1 < reg.report_.student_score < 1
@@ -121,7 +142,8 @@ def test_scores_of_a_regressor(diabetes):
 
 def test_a_part_that_is_too_small_costs_the_scores_only(digits):
     """The student is trained by then."""
-    clf = DistilledClassifier(make_classifier(), KNeighborsClassifier(300), random_state=0)
+    teacher = KNeighborsClassifier(300)
+    clf = DistilledClassifier(make_classifier(), teacher, held_out=0.2, random_state=0)
     with pytest.warns(UserWarning, match=r"report has no scores.*288 of the rows.*held_out=0"):
         clf.fit(*digits)
     assert clf.report_.teacher_score is None
@@ -133,7 +155,8 @@ def test_a_part_that_is_too_small_costs_the_scores_only(digits):
 def test_few_rows_have_no_scores(digits, n):
     X, y = digits
     teacher = KNeighborsClassifier(1)
-    clf = DistilledClassifier(make_classifier(), teacher, control=True, random_state=0)
+    params = {"control": True, "held_out": 0.2, "random_state": 0}
+    clf = DistilledClassifier(make_classifier(), teacher, **params)
     assert clf.fit(X[:n], y[:n] % 2).report_.n_held_out == 0
 
 
@@ -151,7 +174,8 @@ def test_rows_that_weigh_nothing_score_nothing(digits):
     X, y = digits
     net = Weighted(MLP, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0)
     weight = (np.arange(360) < 180).astype(float)
-    clf = DistilledClassifier(net, GaussianNB(var_smoothing=0.1), random_state=0)
+    teacher = GaussianNB(var_smoothing=0.1)
+    clf = DistilledClassifier(net, teacher, held_out=0.2, random_state=0)
     assert clf.fit(X, y, sample_weight=weight).report_.n_held_out == 72
     kept = clone(net).set_params(train_split=lambda data, y=None, **kw: _last_half(data))
     report = clf.set_params(student=kept).fit(X, y, sample_weight=weight).report_
