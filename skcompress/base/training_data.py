@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from .._caching.fingerprint import fingerprint
 from .._caching.store import Record, Store
 from .._nets import copy_net, key_of, net_state_digest, training_threads
+from ._own_weights import examine_
 from ._report import DenseFacts
 
 _NO_STORE = Store(None)
@@ -83,7 +84,8 @@ class TrainingData:
     def _dense_facts(self) -> DenseFacts:
         """What reports say of the dense net, the same object for all steps."""
         if self._facts is None:
-            net = self.dense_net if self._of_estimator else copy_net(self.dense_net)
+            own = self._of_estimator
+            net = self.dense_net if own else examine_(copy_net(self.dense_net), self.X)
             self._facts = DenseFacts(net, self.X)
         return self._facts
 
