@@ -2,7 +2,8 @@
 
 A definition makes a net as it was before compression: with parametrized weights that have been made
 plain since, with norm layers that have been folded, without biases that layers were given for it,
-and with layers that have become two. The file names these layers.
+and with layers that have become two. The file names these layers, and which parameters of a user's
+own modules are weights.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from .._nets import part_root, seeded
 from ..nn.modules.folding import FoldedNorm, add_bias_, can_fold, has_new_bias, remove_norm_
 from ..nn.modules.low_rank import LowRank, blank_factors_, can_factorize, full_rank
 from ..nn.modules.parametrizations import make_plain_, parametrized_tensors, tensors_made_plain
+from ..nn.modules.uses import Use, note_uses_, uses_of
 from .memory_limit import limited_memory
 
 Change = list[Any]
 
 
 def changes(layers: Mapping[str, nn.Module]) -> list[Change]:
-    """Return what was changed: kind, name of the layer, what else it takes; in order."""
+    """Return what was changed: kind, name of the layer, details; parents before children."""
     found: list[Change] = []
     for name, layer in layers.items():
         found += [["parametrization", name, attr] for attr in tensors_made_plain(layer)]
@@ -33,6 +35,8 @@ def changes(layers: Mapping[str, nn.Module]) -> list[Change]:
             found.append(["low_rank", name, layer.uncut_rank])
         elif has_new_bias(layer):
             found.append(["bias", name])
+        if (uses := uses_of(layer)) is not None:
+            found.append(["uses", name, {attr: use and list(use) for attr, use in uses.items()}])
     return found
 
 
@@ -91,9 +95,30 @@ def _low_rank(layer: nn.Module, rank: Any) -> bool:
     return True
 
 
+def _uses(layer: nn.Module, uses: Any) -> bool:
+    if type(uses) is not dict:
+        return False
+    parameters = [layer._parameters.get(attr) for attr in uses]
+    if not all(map(_is_use, uses.values(), parameters)):
+        return False
+    note_uses_(layer, {attr: use and Use(*use) for attr, use in uses.items()})
+    return True
+
+
+def _is_use(use: Any, parameter: nn.Parameter | None) -> bool:
+    if parameter is None or use is None:
+        return parameter is not None
+    if type(use) is not list or [type(part) for part in use[1:]] != [int, bool]:
+        return False
+    axis, leading, _ = use
+    axes = range(leading, parameter.dim())
+    return leading >= 0 and (axis is None or (type(axis) is int and axis in axes))
+
+
 _KINDS: Mapping[str, Callable[..., bool]] = {
     "parametrization": _parametrization,
     "norm": _norm,
     "bias": _bias,
     "low_rank": _low_rank,
+    "uses": _uses,
 }

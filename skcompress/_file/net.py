@@ -175,8 +175,10 @@ def _settings(net: NeuralNet) -> dict[str, Any]:
 def _described(layer: nn.Module) -> str:
     """Return the class of a layer, with its settings where it is one of torch's."""
     own = getattr(type(layer), "_coded_base", type(layer))
-    # Dropout does nothing to predictions, and callbacks like to change it.
+    # Dropout does nothing to predictions, and callbacks like to change it. Lists of parameters
+    # describe these, which may be codes now.
     has_settings = own.__module__.startswith("torch.nn.") and "Dropout" not in own.__qualname__
+    has_settings &= not issubclass(own, nn.ParameterList | nn.ParameterDict)
     if not has_settings:
         return own.__qualname__
     settings = _TRAINING.sub("", layer.extra_repr())

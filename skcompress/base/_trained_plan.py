@@ -37,7 +37,8 @@ class TrainedPlan(Plan):
         return copy_net(self._net)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"step": self.step, "incoming": self.incoming, "_net": None}
+        kept = ("step", "incoming", "_left_out")
+        return {**{name: getattr(self, name) for name in kept}, "_net": None}
 
     def _summary(self) -> str:
         return f"{self.step} of net {self.incoming[:8]}"

@@ -29,9 +29,11 @@ from .._nets import (
     with_plain_weights,
 )
 from ..nn.modules.weights import Weight, find_weights, resolve_ignored
+from ._own_weights import Uses, examined, left_out, note_, noted, warn_left_out
 from ._report import Reporting, compare, net_facts
 from ._shares import ChecksShares
 from ._trained_plan import TrainedPlan
+from .plan import Plan
 from .training_data import TrainingData, check_data, data_for_net
 
 
@@ -53,6 +55,8 @@ class BaseCompressor(
       Generator to draw from;
     - ``_apply(net, plan)``: change `net`, a private copy, and return it;
     - optionally ``_more_facts(net)``: what its report has besides, of the changed net;
+    - optionally ``_reasons_left(net, plan)``: why it leaves weights alone that are not
+      those of torch's layers, by name; the plan then names them;
     - optionally ``_needs_data``: whether `_plan` must have rows;
     - optionally ``_makes_codes`` and ``_takes_codes``: whether it stores weights as
       codes, and whether it can work on such, so that an estimator refuses an order
@@ -80,6 +84,7 @@ class BaseCompressor(
     _makes_codes: ClassVar[bool] = False
     _takes_codes: ClassVar[bool] = True
     _fit_seed: int
+    _uses: Uses
 
     @abstractmethod
     def _plan(self, net: NeuralNet, data: Any, rng: np.random.Generator) -> Any:
@@ -93,6 +98,10 @@ class BaseCompressor(
     def _needs_data(self) -> bool:
         """Whether the step learns from rows with its present parameters."""
         return False
+
+    def _reasons_left(self, net: NeuralNet, plan: Any) -> dict[str, str]:
+        """Return why weights outside of torch's layers stay as they are, by their names."""
+        return {}
 
     @property
     def _n_epochs(self) -> int:
@@ -161,10 +170,13 @@ class BaseCompressor(
         context = self._init_callback_context(max_subtasks=self._n_epochs)
         context.call_on_fit_task_begin(estimator=self)
         self._fit_seed = self._draw_seed(data)
+        net = examined(net, None if data is None else data.X)
+        self._uses = noted(net)
         # Whatever a step draws, from `rng` or from the global generators, depends on its seed
         # alone: neither on the caller nor on the steps before it.
         with seeded(self._fit_seed, net.device):
             self.plan_ = self._plan(net, data, np.random.default_rng(self._fit_seed))
+        self._name_left_out(net)
         result = self._apply_seeded(net)
         self._start_report(net, result, data)
         context.call_on_fit_task_end(estimator=self)
@@ -175,6 +187,14 @@ class BaseCompressor(
         name = type(self).__name__
         plain = with_plain_weights(check_net(net, name), name)
         return plain if plain is net else check_net(plain, name)
+
+    def _name_left_out(self, net: NeuralNet) -> None:
+        """Name in the plan which weights outside of torch's layers stay as they are, and warn."""
+        left = left_out(net, self._reasons_left(net, self.plan_))
+        if left and isinstance(self.plan_, Plan):
+            # Plans may be frozen dataclasses.
+            object.__setattr__(self.plan_, "_left_out", tuple(map(str, left)))
+        warn_left_out(type(self).__name__, left)
 
     def _start_report(self, net: NeuralNet, result: NeuralNet, data: TrainingData | None) -> None:
         self._report = Bunch()
@@ -217,7 +237,9 @@ class BaseCompressor(
     def _apply_seeded(self, net: NeuralNet) -> NeuralNet:
         # Not the seed of the plan, so that both do not draw the same numbers.
         with seeded(seed_from(self._fit_seed, "apply"), net.device):
-            return self._apply(copy_net(net), self.plan_)
+            copied = copy_net(net)
+            note_(copied, self._uses)
+            return self._apply(copied, self.plan_)
 
     def _draw_seed(self, data: TrainingData | None) -> int:
         """Return the seed of all that this fit draws.

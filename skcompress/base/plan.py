@@ -35,6 +35,9 @@ class Plan:
       reasons: dict of length 1
     """
 
+    # Weights outside of torch's layers that the step leaves alone, a line for each.
+    _left_out: tuple[str, ...] = ()
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # The decorator `dataclass` gives a class a repr of all content, unless it has its own.
@@ -54,7 +57,8 @@ class Plan:
         lines = list(self._lines())
         if n_more := len(lines) - _SHOWN if len(lines) > _SHOWN + 1 else 0:
             lines = [*lines[:_SHOWN], f"... and {n_more} more"]
-        return "\n  ".join([f"{type(self).__name__}({self._summary()})", *lines])
+        first = f"{type(self).__name__}({self._summary()})"
+        return "\n  ".join([first, *lines, *self._left_out])
 
 
 def _described(value: Any) -> str:

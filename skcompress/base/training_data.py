@@ -23,6 +23,7 @@ from .._nets import (
     training_threads,
     with_plain_weights,
 )
+from ._own_weights import examine_
 from ._report import DenseFacts
 
 _NO_STORE = Store(None)
@@ -124,7 +125,8 @@ class TrainingData:
     def _dense_facts(self) -> DenseFacts:
         """What reports say of the dense net, the same object for all steps."""
         if self._facts is None:
-            net = self.dense_net if self._of_estimator else copy_net(self.dense_net)
+            own = self._of_estimator
+            net = self.dense_net if own else examine_(copy_net(self.dense_net), self.X)
             self._facts = DenseFacts(net, self.X)
         return self._facts
 

@@ -6,6 +6,8 @@ Each package imports from those below it only:
     Remove units, constants and norm layers from a module, and prove each removal.
 ``scores``
     How much a weight or a unit matters.
+``discovery``
+    Which parameters of a user's own modules are weights.
 ``graph``
     Which units a module has: a tracer, rules for torch's operations, groups of units.
 ``reconstruction``

@@ -26,7 +26,7 @@ from ..nn.modules.low_rank import (
     singular_values,
     split_off_identity_,
 )
-from ..nn.modules.weights import find_weights, resolve_ignored
+from ..nn.modules.weights import attributes_by_type, find_weights, resolve_ignored
 from ..nn.surgery.proof import find_failing, prove_same
 
 __all__ = ["LowRankFactorizer"]
@@ -206,6 +206,12 @@ class LowRankFactorizer(BaseCompressor):
             del ranks[name]
         return LowRankPlan(shapes, ranks, left)
 
+    def _reasons_left(self, net: NeuralNet, plan: LowRankPlan) -> dict[str, str]:
+        root = module_root(net)
+        ignored = resolve_ignored(root, self.ignored_layers)
+        why = "only Linear and convolutions become two"
+        return {w.name: why for w in find_weights(root) if w.layer_name not in ignored}
+
     def _misused(
         self, net: NeuralNet, ranks: Mapping[str, int], data: TrainingData
     ) -> dict[str, str]:
@@ -246,7 +252,8 @@ def _split(module: nn.Module, names: Sequence[str]) -> nn.Module:
 
 def _layers(root: nn.Module) -> list[tuple[str, nn.Module, Any]]:
     """Every layer with one weight, by name."""
-    return [(w.layer_name, w.layer, w) for w in find_weights(root) if w.attr == "weight"]
+    weights = [w for w in find_weights(root) if w.attr in attributes_by_type(w.layer)]
+    return [(w.layer_name, w.layer, w) for w in weights if w.attr == "weight"]
 
 
 def _why_not(root: nn.Module, layer: nn.Module, name: str) -> str | None:

@@ -72,7 +72,8 @@ class MagnitudePruner(BaseCompressor):
     Use it to make the *file* of a net small; zeros do not make it faster
     (remove units for that). Exactly one of `sparsity` and `threshold` is given.
     Weights of Linear, convolution, embedding, recurrent and attention layers
-    count; biases and norm layers are left alone.
+    count, and parameters of your own modules that products read as such, which
+    rows show (TrainingData); biases and norm layers are left alone.
 
     With ``n_steps > 1`` the sparsity rises over several steps with training
     between them, on the cubic schedule of Zhu & Gupta (2017)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -14,9 +14,10 @@ from torch import nn
 from .._nets import copy_net, module_root, net_digest, replace_modules
 from .._sklearn import Interval, StrOptions
 from ..base import BaseCompressor, Plan, TrainingData
-from ..nn.codes.coded_layers import PackedWeight, channel_axis, code_layer_, packed_weights
+from ..nn.codes.coded_layers import PackedWeight, code_layer_, packed_weights
 from ..nn.codes.grids import Grid, fit_grid
 from ..nn.codes.quantization import dequantize, encode
+from ..nn.modules.uses import uses_of
 from ..nn.modules.weights import Weight, find_weights, same_weights, weight_uses
 from ..nn.reconstruction.constraints import Levels
 from ._reconstruct import Aim, SolvedPlan, reconstruct_
@@ -93,8 +94,9 @@ class Quantizer(BaseCompressor):
     r"""Store each weight as a small integer and each channel's scale as a float.
 
     Use it to make a net about ``32 / bits`` times smaller. Weights of Linear,
-    convolution, embedding, recurrent and attention layers become codes; biases
-    and norm layers are few and stay as they are. The net still computes with
+    convolution, embedding, recurrent and attention layers become codes, and so do
+    parameters of your own modules that products read as such, which rows show
+    (TrainingData); biases and norm layers are few and stay as they are. The net still computes with
     floats, so it becomes smaller, not faster. 8 bits cost next to no accuracy and
     4 bits seldom a point; below that, let the levels make up for each other
     (`reconstruct`), or put a FineTuner behind, which trains scales and biases while
@@ -260,7 +262,7 @@ class Quantizer(BaseCompressor):
         weights = find_weights(root)
         kept = {weight.name for weight in self._weights(net)}
         left = {weight.name: "ignored" for weight in weights if weight.name not in kept}
-        left.update(_used_elsewhere(root))
+        left.update({**_not_codable(weights), **_used_elsewhere(root)})
         plan = QuantizationPlan(
             {weight.name: tuple(weight.shape) for weight in weights},
             {weight.name: self._grid(weight) for weight in weights if weight.name not in left},
@@ -269,8 +271,11 @@ class Quantizer(BaseCompressor):
         return self._solved(net, plan, data) if self.reconstruct and data is not None else plan
 
     def _grid(self, weight: Weight) -> Grid:
-        axis, groups = channel_axis(weight.layer)
-        return fit_grid(weight.values().cpu(), axis=axis, groups=groups, **self._options())
+        axis, groups = weight.channels()
+        options = self._options()
+        if axis is None:  # one output
+            axis, options["granularity"] = 0, "per_tensor"
+        return fit_grid(weight.values().cpu(), axis=axis, groups=groups, **options)
 
     def _solved(self, net: NeuralNet, plan: QuantizationPlan, data: TrainingData) -> SolvedPlan:
         """Make the plan with other levels, which make up for what rounding costs."""
@@ -289,6 +294,10 @@ class Quantizer(BaseCompressor):
         }
         plan = QuantizationPlan(plan.shapes, grids, plan.left)
         return SolvedPlan("Quantizer", net_digest(net), plan.apply(rounded), plan, made.errors)
+
+    def _reasons_left(self, net: NeuralNet, plan: QuantizationPlan | SolvedPlan) -> dict[str, str]:
+        left = plan.plan.left if isinstance(plan, SolvedPlan) else plan.left
+        return {name: why for name, why in left.items() if why != "ignored"}
 
     def _options(self) -> dict[str, Any]:
         names = ("bits", "scheme", "granularity", "symmetric")
@@ -316,6 +325,18 @@ def _check_something_trains(root: nn.Module) -> None:
             "has no bias and no norm layer, and an optimizer needs something. Use "
             "scheme='uniform', whose scales are trained, or name a layer in ignored_layers."
         )
+
+
+def _not_codable(weights: Iterable[Weight]) -> dict[str, str]:
+    """Weights of users' modules of which codes cannot take the place."""
+    found = {}
+    for weight in weights:
+        use = (uses_of(weight.layer) or {}).get(weight.attr)
+        if use and not use.by_name:
+            found[weight.name] = "its module does not read it as an attribute at each use"
+        elif use and not weight.values().is_floating_point():
+            found[weight.name] = f"numbers of dtype {weight.values().dtype} have no codes"
+    return found
 
 
 def _used_elsewhere(root: nn.Module) -> dict[str, str]:

@@ -26,7 +26,7 @@ LAYERS = [
     ["_caching"],
     ["_caching.fingerprint"],
     ["nn"],
-    ["nn.surgery", "nn.scores"],
+    ["nn.surgery", "nn.scores", "nn.discovery"],
     ["nn.graph", "nn.reconstruction"],
     ["nn.modules"],
     ["nn.codes"],

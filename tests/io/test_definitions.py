@@ -105,6 +105,8 @@ def test_settings_count_only_for_the_same_torch(tmp_path):
     assert load(path, other).predict(X).shape == y.shape
 
 
+# Without rows nobody knows what the parameters of their own modules are.
+@pytest.mark.filterwarnings("ignore:.* of the numbers that are or may be weights:UserWarning")
 @pytest.mark.parametrize("name", sorted(set(ZOO) - REFUSED))
 def test_low_rank_and_codes_in_every_architecture(name):
     case = ZOO[name]

@@ -32,6 +32,7 @@ from ..._nets import (
     training_threads,
 )
 from ...base import TrainingData
+from ...base._own_weights import examine_
 from ...base._training import epoch_tick
 
 # Raise it when the same net, rows and seed would train to other weights.
@@ -208,7 +209,8 @@ def train_once(
 
 
 def data_for_steps(spec: TrainingSpec, net: NeuralNet, key: str | None) -> TrainingData:
-    """Return the training rows as the compression steps take them."""
+    """Return the training rows as the compression steps take them; `net` is one of ours."""
+    examine_(net, spec.X)
     data = TrainingData(spec.X, spec.y, spec.sample_weight, dense_net=net)
     # A net without a key gives no key to the trainings that start from it.
     store = spec.store if key is not None else Store(None)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._torch import TorchDispatchMode
-from .decomposed import decomposed
+from .decomposed import OperationMode, decomposed
 
 __all__ = ["count_macs"]
 
@@ -71,34 +70,17 @@ def _counting_mode(modules: nn.Module) -> Iterator[None]:
                 module.training = flag
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(OperationMode):
     """Adds up the multiply-accumulates of all operations while the mode is active."""
-
-    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.ops.higher_order.cond:
-            condition, if_true, if_false, operands = args
-            with self:
-                return (if_true if condition else if_false)(*operands)
-        macs = _MACS.get(func._overloadpacket.__name__)
-        if macs is None and torch.is_inference_mode_enabled() and func.namespace == "aten":
-            # There functions like `einsum` arrive whole.
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
-        out = func(*args, **kwargs)
+    def see(self, name: str, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        macs = _MACS.get(name)
         if macs is not None:
             self.total += macs(args, out)
-        return out
 
 
 def _product(a: Tensor, b: Tensor) -> int:

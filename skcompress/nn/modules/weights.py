@@ -1,8 +1,9 @@
 """Which numbers of a net are weights, and how they are read and set to zero.
 
-A weight is one matrix or kernel that multiplies activations. Biases, the scales of norm layers
-and bare parameters of the user's own modules are never weights: they are few, and setting them to
-zero disables a unit or a whole module instead of one connection.
+A weight is a matrix or kernel that multiplies activations: of torch's layers by their type, and of
+the parameters of a user's own module those that were seen to be used so (`uses`). Biases and the
+scales of norm layers are not weights: they are few, and setting them to zero disables a unit
+instead of one connection.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..codes.coded_layers import PackedWeight, packed_weights
+from ..codes.coded_layers import PackedWeight, channel_axis, packed_weights
+from .uses import uses_of
 
 __all__ = [
     "Weight",
+    "attributes_by_type",
     "code_modules",
     "find_weights",
     "resolve_ignored",
@@ -42,9 +45,9 @@ _MODULE_PREFIX = "module."
 
 
 def weight_attributes(layer: nn.Module) -> tuple[str, ...]:
-    """Attribute names under which this kind of layer keeps weights, present or not.
+    """Attribute names under which a layer keeps weights, present or not.
 
-    Subclasses count as their base.
+    Those of its kind, of which subclasses count as their base, then those that were noted.
 
     Examples
     --------
@@ -52,6 +55,19 @@ def weight_attributes(layer: nn.Module) -> tuple[str, ...]:
     ('weight_ih', 'weight_hh')
     >>> weight_attributes(nn.LayerNorm(3))
     ()
+    """
+    known = attributes_by_type(layer)
+    uses = uses_of(layer) or {}
+    return (*known, *(attr for attr, use in uses.items() if use and attr not in known))
+
+
+def attributes_by_type(layer: nn.Module) -> tuple[str, ...]:
+    """Attribute names under which this kind of layer keeps weights, present or not.
+
+    Examples
+    --------
+    >>> attributes_by_type(nn.Conv1d(2, 3, 1))
+    ('weight',)
     """
     if isinstance(layer, _PLAIN):
         return ("weight",)
@@ -119,6 +135,11 @@ class Weight:
         with torch.no_grad():
             values = getattr(self.layer, self.attr)
             values.masked_fill_(mask.to(values.device), 0)
+
+    def channels(self) -> tuple[int | None, int]:
+        """Axis of the output channels (None: there is one), and groups, as of `channel_axis`."""
+        use = (uses_of(self.layer) or {}).get(self.attr)
+        return channel_axis(self.layer) if use is None else use.channels(self.shape)
 
     @property
     def shape(self) -> torch.Size:
