@@ -111,8 +111,9 @@ def _is_use(use: Any, parameter: nn.Parameter | None) -> bool:
     if type(use) is not list or [type(part) for part in use[1:]] != [int, bool]:
         return False
     axis, leading, _ = use
-    axes = range(leading, parameter.dim())
-    return leading >= 0 and (axis is None or (type(axis) is int and axis in axes))
+    if axis is None:
+        return leading == 0
+    return type(axis) is int and 0 <= leading <= axis < parameter.dim()
 
 
 _KINDS: Mapping[str, Callable[..., bool]] = {

@@ -88,6 +88,7 @@ class LowRankFactorizer(BaseCompressor):
 
     With rows (TrainingData) the net is watched on some of them, and a layer that it
     uses in another way than by calling it is left alone, too: proven, not assumed.
+    Weights that are parameters of your own modules stay as they are, and are named.
 
     Exactly one of `rank` and `energy` is given. Both factors are ordinary
     layers: all other steps work on them.

@@ -189,6 +189,14 @@ CHANGES = [
     (put(*NET, "params", {"module": "os.system"}), "sets the parameter 'module'"),
     (put(*NET, "params", {"module__n_in": [64]}), "sets the parameter"),
     (put(*NET, "params", []), "cannot be loaded"),
+    *(
+        (put(*NET, "changes", [["uses", "module.hidden", uses]]), "changes the layer 'module.hid")
+        for uses in (
+            *([], {"x": None}, {"weight": 1}, {"weight": [1, 0]}, {"weight": [2, 0, True]}),
+            *({"weight": [-1, 0, True]}, {"weight": [1, 2, True]}, {"weight": [1, -1, True]}),
+            *({"weight": [1.0, 0, True]}, {"weight": [1, 0, 1]}, {"weight": [None, 3, True]}),
+        )
+    ),
     (put(*NET, "layers", []), "its layers"),
     (put(*NET, "layers", 1, 1, "Linear(in_features=64, out_features=32, bias=False)"), "'module.h"),
     (put(*NET, "layers", 2, 1, "Tanh()"), "'module.act' is 'Tanh\\(\\)' in the file, but 'ReLU"),

@@ -110,6 +110,19 @@ class Experts(nn.Module):
         return (said * torch.softmax(self.gate(X), 1)[..., None]).sum(1)
 
 
+class Pooling(nn.Module):
+    """A vector that weighs positions, as ``nn.Linear(8, 1)`` would."""
+
+    def __init__(self, n_out=10):
+        super().__init__()
+        self.v = nn.Parameter(torch.randn(8))
+        self.out = nn.Linear(8, n_out)
+
+    def forward(self, X):
+        X = X.view(-1, 8, 8)
+        return self.out((torch.softmax(X @ self.v, 1)[..., None] * X).sum(1))
+
+
 class Tied(nn.Module):
     def __init__(self, n_in=64, n_out=10):
         super().__init__()
@@ -130,7 +143,7 @@ class Aliased(nn.Module):
         return torch.relu(X @ self.ws[0]) @ self.ws[1]
 
 
-OWN = {kind.__name__: kind for kind in (Operator, Functional, Layers, List, Experts, Tied)}
+OWN = {kind.__name__: kind for kind in (Operator, Functional, Layers, List, Experts, Pooling, Tied)}
 
 
 @pytest.fixture(scope="module")

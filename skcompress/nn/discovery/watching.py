@@ -146,7 +146,7 @@ class _Watch(OperationMode):
         self.look_ups: dict[int, Use] = {}
         every = [p for p in root.parameters() if _is_strided(p)]
         self._fixed = {address_of(p) for p in (*every, *(o.parameter for o in own))}
-        # What was computed from parameters alone, and what follows from the inputs.
+        # Memory computed from parameters alone, and memory that follows from the inputs.
         self._pure, self._data = set(self._fixed), set[int]()
         self._origins = {address_of(o.parameter): _whole(o.parameter) for o in own}
         self._alive: list[Any] = []  # or their addresses would be given away again

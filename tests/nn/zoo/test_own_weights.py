@@ -13,7 +13,7 @@ from skcompress.nn.discovery import find_uses
 from tests.nn.zoo import CASES
 from tests.nn.zoo.test_zoo import assert_same, outputs
 
-# What is found, as axis of the channels and number of first axes that tell them apart, too.
+# Axis of the channels and number of first axes that tell them apart, too, by name.
 FOUND = {
     "FT-Transformer-like": {},
     "vision transformer": {},
