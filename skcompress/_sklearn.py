@@ -9,6 +9,7 @@ Last compared with scikit-learn 1.9.1.
 
 from __future__ import annotations
 
+from sklearn.impute._iterative import _ImputerTriplet as ImputerTriplet
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -16,6 +17,7 @@ from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
     "HasMethods",
+    "ImputerTriplet",
     "Interval",
     "StrOptions",
     "check_sample_weight",
@@ -32,6 +34,7 @@ CALLED: dict[str, tuple[str, ...]] = {
 # Attributes that scikit-learn sets and we read.
 ATTRIBUTES: dict[str, str] = {
     "sklearn.base.BaseEstimator._metadata_request": "routing that `clone` copies",
+    "sklearn.neighbors.NearestNeighbors._fit_X": "rows that a tree of neighbors is made of again",
     "sklearn.callback.CallbackSupportMixin._callback_fit_ctx": "where epochs are reported to",
     "sklearn.callback.CallbackSupportMixin._skl_callbacks": "not part of a fingerprint",
     "sklearn.base.TransformerMixin._sklearn_output_config": "containers that `clone` copies",

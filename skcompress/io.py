@@ -17,15 +17,16 @@ from ._file import (
     NotPlainError,
     decode,
     encode,
-    estimators_in,
+    has_nets,
     is_compressed,
+    measure_object,
     prove,
     read_file,
     refuse,
     write_file,
 )
 
-__all__ = ["load", "save"]
+__all__ = ["file_size", "load", "save"]
 
 _LEVELS = ("default", "smallest")
 _TAKEN = "a fitted CompressedClassifier, CompressedRegressor, skorch net, or a Pipeline with one"
@@ -46,8 +47,11 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     ----------
     obj : estimator
         A fitted CompressedClassifier or CompressedRegressor, a fitted skorch net,
-        or a Pipeline that has one of them. The fitted attributes of its other
-        steps must be numbers, strings, arrays, or lists, tuples and dicts of these.
+        or a Pipeline that has one of them. Its other steps may be transformers of
+        scikit-learn, ColumnTransformers, FeatureUnions and Pipelines too, and others
+        whose fitted attributes are numbers, strings, arrays, lists, tuples and dicts
+        of these, or estimators that are copies of their parameters. Decision trees
+        are refused.
     path : str or path-like
         Where to write, usually with the suffix ``.skc``.
     level : {"default", "smallest"}, default="default"
@@ -72,14 +76,16 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     See Also
     --------
     load : Read the file.
+    file_size : Its size, without writing it.
 
     Notes
     -----
     ``report_.nbytes`` is the size of the file of an estimator at the default
-    level. No training row is in the file. It holds the shape of rows and the range
-    of their numbers (mean and standard deviation, of whole numbers the smallest and
-    largest), from which `load` makes up rows to see that the code of the net still
-    computes the same.
+    level, in a Pipeline that of the estimator alone. The file of a net holds no
+    training row. It holds the shape of rows and the range of their numbers (mean and
+    standard deviation, of whole numbers the smallest and largest), from which `load`
+    makes up rows to see that the code of the net still computes the same. Steps of a
+    Pipeline are stored with all that they have learned, a KNNImputer with its rows.
 
     Examples
     --------
@@ -120,11 +126,7 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     try:
         data = encode(obj, level)
     except NotPlainError as error:
-        raise TypeError(
-            f"Got obj={obj!r:.300}, which cannot be saved: {error}. Expected numbers, strings, "
-            "arrays of them, and lists, tuples and dicts of these. Save the compressed estimator "
-            "alone, or use another step."
-        ) from error
+        raise _refused(obj, error) from error
     try:
         doubts = prove(obj, data)
     except NotPlainError as error:
@@ -132,6 +134,38 @@ def save(obj: Any, path: str | os.PathLike[str], *, level: str = "default") -> N
     for doubt in doubts:
         warnings.warn(f"save got a {type(obj).__name__}: {doubt}.", stacklevel=2)
     write_file(path, data)
+
+
+def file_size(obj: Any) -> int:
+    """Return how many bytes `save` would write, without writing them.
+
+    For an estimator this is its ``report_.nbytes``. In a Pipeline that is the part of
+    the compressed estimator alone, and this is the whole, other steps included.
+
+    Parameters
+    ----------
+    obj : estimator
+        As in `save`.
+
+    Returns
+    -------
+    n_bytes : int
+        Size of the file at the default level.
+
+    See Also
+    --------
+    save : Write the file; has an example.
+
+    Examples
+    --------
+    >>> from skcompress.io import file_size
+    >>> file_size(search.best_estimator_)  # doctest: +SKIP
+    """
+    _check_object("obj", obj)
+    try:
+        return measure_object(obj)
+    except NotPlainError as error:
+        raise _refused(obj, error) from error
 
 
 def load(path: str | os.PathLike[str], estimator: Any) -> Any:
@@ -193,18 +227,24 @@ def load(path: str | os.PathLike[str], estimator: Any) -> Any:
         raise refuse(path, error) from error
 
 
+def _refused(obj: Any, error: NotPlainError) -> TypeError:
+    return TypeError(
+        f"Got obj={obj!r:.300}, which cannot be saved: {error}. Expected numbers, strings, "
+        "arrays of them, and lists, tuples and dicts of these. Save the compressed estimator "
+        "alone, or use another step."
+    )
+
+
 def _check_object(name: str, obj: Any) -> None:
     searches = [step for _, step in obj.steps] if isinstance(obj, Pipeline) else [obj]
     for search in searches:
         if hasattr(search, "best_estimator_"):
             raise TypeError(
-                f"Got {name}={obj!r:.100}..., but a file holds one model and no search. Save the "
+                f"Got {name}={obj!r:.100}..., but a file holds a model, not a search. Save the "
                 "`best_estimator_` of the search."
             )
-    nets = isinstance(obj, NeuralNet) or bool(estimators_in(obj))
-    if isinstance(obj, Pipeline):
-        nets = nets or any(isinstance(step, NeuralNet) for _, step in obj.steps)
-    if not nets or not (is_compressed(obj) or isinstance(obj, NeuralNet | Pipeline)):
+    is_taken = is_compressed(obj) or isinstance(obj, NeuralNet | Pipeline)
+    if not is_taken or not has_nets(obj):
         raise TypeError(
             f"Got {name}={obj!r:.300}, but expected {_TAKEN}. Fit one of these and save it."
         )

@@ -1,13 +1,13 @@
 """A fitted object to the bytes of one file and back, without anything in the file being executed.
 
-docs/format.md describes the file. `encode` and `decode` work on bytes; `measure` and `measure_net`
-say how long the file of a fitted estimator, or of a net, is, without writing it.
+docs/format.md describes the file. `encode` and `decode` work on bytes; `measure` and
+`measure_object` say how long the file of a fitted estimator, or of any such object, is.
 """
 
 from .._nets import NotPlainError
 from .container import read_file, refuse, write_file
 from .inputs import describe_inputs
-from .objects import decode, encode, estimators_in, is_compressed, measure, measure_net
+from .objects import decode, encode, has_nets, is_compressed, measure, measure_object
 from .proof import prove
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "decode",
     "describe_inputs",
     "encode",
-    "estimators_in",
+    "has_nets",
     "is_compressed",
     "measure",
-    "measure_net",
+    "measure_object",
     "prove",
     "read_file",
     "refuse",

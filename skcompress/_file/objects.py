@@ -19,6 +19,7 @@ from .container import assemble, disassemble, file_size
 from .facts import COUNTS, FACTS, SHARES, check_facts, check_report
 from .first_layers import possible_inputs
 from .inputs import Inputs, inputs_from_json, inputs_to_json
+from .nested import nested, templates
 from .net import net_from_header, net_to_header
 from .plain import from_plain, to_plain
 from .probe import (
@@ -30,7 +31,7 @@ from .probe import (
     try_net,
     try_pipeline,
 )
-from .steps import step_from_header, step_to_header
+from .steps import check_fitted, step_from_header, step_to_header
 
 # Sizes of files, in a fixed number of bytes: a file has its own in it.
 _SIZES = ("nbytes", "dense_nbytes")
@@ -110,8 +111,8 @@ def measure(estimator: Any, dense_net: NeuralNet | None = None) -> int | None:
     return file_size(header, streams)
 
 
-def measure_net(net: NeuralNet) -> int:
-    """Return the size of the file of a fitted net, saved alone at the default level.
+def measure_object(obj: Any) -> int:
+    """Return the size of the file of a fitted object at the default level.
 
     Raises
     ------
@@ -119,7 +120,14 @@ def measure_net(net: NeuralNet) -> int:
         If a part of it is of no kind that a file holds.
     """
     streams: list[Coding] = []
-    return file_size(_to_header(net, streams, "default"), streams)
+    return file_size(_to_header(obj, streams, "default"), streams)
+
+
+def described(obj: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the header and the streams of a fitted object."""
+    streams: list[Coding] = []
+    header = _to_header(obj, streams, "default", "step.")
+    return header, [stream.write() for stream in streams]
 
 
 def nets_in(obj: Any, where: str = "") -> dict[str, tuple[NeuralNet, Any]]:
@@ -130,8 +138,12 @@ def nets_in(obj: Any, where: str = "") -> dict[str, tuple[NeuralNet, Any]]:
         return {where: (obj.net_, obj)}
     if isinstance(obj, Pipeline):
         found = [nets_in(step, f"{where}the step {name!r}: ") for name, step in obj.steps]
-        return {key: value for each in found for key, value in each.items()}
-    return {}
+    elif isinstance(obj, BaseEstimator):
+        inner = enumerate(nested(obj))
+        found = [nets_in(each, f"{where}its estimator {i}: ") for i, each in inner]
+    else:
+        return {}
+    return {key: value for each in found for key, value in each.items()}
 
 
 def candidates(owner: Any) -> Iterable[Inputs]:
@@ -139,16 +151,27 @@ def candidates(owner: Any) -> Iterable[Inputs]:
     return possible_inputs(owner) if isinstance(owner, NeuralNet) else owner._inputs
 
 
+def has_nets(obj: Any) -> bool:
+    """Tell whether an object is a net or an estimator of one, or has one inside, fitted or not."""
+    if isinstance(obj, NeuralNet) or is_compressed(obj):
+        return True
+    inner = templates(obj).values() if isinstance(obj, BaseEstimator) else ()
+    return any(isinstance(each, NeuralNet) or is_compressed(each) for each in inner)
+
+
 def is_compressed(obj: Any) -> bool:
     """Tell whether an object is one of the estimators that hold a net."""
     return isinstance(obj, BaseEstimator) and hasattr(type(obj), "_check_targets")
 
 
-def _to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> dict[str, Any]:
+def _to_header(
+    obj: Any, streams: list[Coding], level: str, where: str = "", *, inside: bool = False
+) -> dict[str, Any]:
     """Describe a fitted object, and append its arrays to `streams`; `where` names the step."""
     if isinstance(obj, Pipeline):
         steps = [
-            [name, _to_header(step, streams, level, f"{where}{name}.")] for name, step in obj.steps
+            [name, _to_header(step, streams, level, f"{where}{name}.", inside=inside)]
+            for name, step in obj.steps
         ]
         tried = None if where else _pipeline_probe(obj)
         return {"kind": "pipeline", "steps": steps, "probe": tried}
@@ -161,7 +184,11 @@ def _to_header(obj: Any, streams: list[Coding], level: str, where: str = "") -> 
                 f"save got a {type(obj).__name__} that is not fitted yet. Call its `fit` first."
             )
         return _estimator_to_header(obj, streams, level)
-    return step_to_header(obj, streams, where)
+    if not inside:
+        check_fitted(obj)
+    return step_to_header(
+        obj, streams, where, lambda each, name: _to_header(each, streams, level, name, inside=True)
+    )
 
 
 def _estimator_to_header(
@@ -205,6 +232,9 @@ def _probe(inputs: Inputs | None, output: np.ndarray | None) -> dict[str, Any]:
 def _pipeline_probe(pipeline: Pipeline) -> list[Any] | None:
     for inputs in pipeline_inputs(pipeline):
         if (output := try_pipeline(pipeline, inputs)) is not None:
+            again = try_pipeline(pipeline, inputs, seed=1)
+            if again is None or not np.array_equal(output, again):
+                return None  # a step that draws
             return [inputs_to_json(inputs), summary(output)]
     return None
 
@@ -219,7 +249,9 @@ def _from_header(header: Mapping[str, Any], obj: Any, source: _Source) -> Any:
         return _net_from_header(header, obj, source)
     if kind == "estimator":
         return _estimator_from_header(header, obj, source)
-    return step_from_header(header, obj, source.streams)
+    return step_from_header(
+        header, obj, source.streams, lambda part, given: _from_header(part, given, source)
+    )
 
 
 def _kind(obj: Any) -> str:
@@ -228,13 +260,6 @@ def _kind(obj: Any) -> str:
     if isinstance(obj, NeuralNet):
         return "net"
     return "estimator" if is_compressed(obj) else "step"
-
-
-def estimators_in(obj: Any) -> list[Any]:
-    """Return the compressing estimators of an object, which may be one."""
-    if isinstance(obj, Pipeline):
-        return [found for _, step in obj.steps for found in estimators_in(step)]
-    return [obj] if is_compressed(obj) else []
 
 
 def _pipeline_from_header(header: Mapping[str, Any], obj: Pipeline, source: _Source) -> Pipeline:

@@ -71,7 +71,9 @@ def pipeline_inputs(pipeline: Pipeline) -> list[Inputs]:
     return [{"": Input("float64", (n_features,), each)} for each in ranges]
 
 
-def try_pipeline(pipeline: Pipeline, inputs: Mapping[str, Input]) -> np.ndarray | None:
+def try_pipeline(
+    pipeline: Pipeline, inputs: Mapping[str, Input], seed: int = 0
+) -> np.ndarray | None:
     """Return what a Pipeline computes for made-up rows, or None where it takes no such rows."""
     names = [name for name in ("predict_proba", "predict", "transform") if hasattr(pipeline, name)]
     rows = made_up_rows(inputs)
@@ -79,7 +81,7 @@ def try_pipeline(pipeline: Pipeline, inputs: Mapping[str, Input]) -> np.ndarray 
         return None
 
     def outputs() -> np.ndarray:
-        with seeded(0):
+        with seeded(seed):
             return np.asarray(getattr(pipeline, names[0])(rows), dtype=np.float64)
 
     return _finite(outputs)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import Tensor, nn
 
 from .._nets import NotPlainError, copy_net, layers, parts, state_of
 from .inputs import Inputs
-from .objects import candidates, decode, nets_in
-from .probe import first_that_runs, run
+from .objects import candidates, decode, described, nets_in
+from .probe import first_that_runs, pipeline_inputs, run, try_pipeline
 
 _OF_TORCH = frozenset(vars(nn.Module()))
 # Torch leaves them at 0 if the weights of a lazy layer were loaded before it ran.
@@ -51,12 +52,27 @@ def prove(obj: Any, data: bytes) -> list[str]:
         loaded = decode(data, obj, probed=False)
     except Exception as error:
         raise NotPlainError(f"load could not read its file: {error}. {_WAY_OUT}") from error
+    _check_steps(obj, loaded)
     pairs = zip(nets_in(obj).items(), nets_in(loaded).values(), strict=True)
     return [
         f"{where}{doubt}"
         for (where, (net, owner)), (again, _) in pairs
         for doubt in _doubts(net, again, list(candidates(owner)))
     ]
+
+
+def _check_steps(obj: Any, loaded: Any) -> None:
+    """Compare what a Pipeline puts out, and what its steps other than nets have learned."""
+    if not isinstance(obj, Pipeline):
+        return
+    for inputs in pipeline_inputs(obj)[:1]:
+        one, again = try_pipeline(obj, inputs), try_pipeline(obj, inputs)
+        is_fixed = one is not None and np.array_equal(one, again)  # type: ignore[arg-type]
+        if is_fixed and not np.array_equal(one, try_pipeline(loaded, inputs)):  # type: ignore[arg-type]
+            raise NotPlainError("what load would make of its file predicts something else")
+    for (name, step), (_, other) in zip(obj.steps, loaded.steps, strict=True):
+        if not nets_in(step) and described(step) != described(other):
+            raise NotPlainError(f"what load would make of its file has another step {name!r}")
 
 
 def _doubts(net: NeuralNet, again: NeuralNet, possible: list[Inputs]) -> Iterator[str]:

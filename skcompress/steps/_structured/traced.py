@@ -9,7 +9,7 @@ from functools import cached_property
 from skorch import NeuralNet
 from torch import nn
 
-from ..._file import NotPlainError, measure_net
+from ..._file import NotPlainError, measure_object
 from ..._nets import (
     N_RECORDED,
     check_unshared,
@@ -63,7 +63,7 @@ class Traced:
 
     def _nbytes(self, module: nn.Module) -> int:
         try:
-            return measure_net(replace_modules(self._holder, {"module": module}))
+            return measure_object(replace_modules(self._holder, {"module": module}))
         except NotPlainError as error:
             raise ValueError(
                 f"StructuredPruner cannot count the bytes of this net, as no file holds it: "
