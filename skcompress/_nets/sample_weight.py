@@ -95,7 +95,11 @@ def pack_sample_weight(net: NeuralNet, X: Any, sample_weight: Any) -> dict[str, 
 
     skorch's ``fit(X, y, sample_weight=...)`` would hand the whole array to every batch.
     """
-    weight = np.asarray(sample_weight, dtype=np.float32)
+    return add_weight(net, X, np.asarray(sample_weight, dtype=np.float32))
+
+
+def add_weight(net: NeuralNet, X: Any, weight: Any) -> dict[str, Any]:
+    """Return rows, of all data or of a batch, as a dict with their weights in it."""
     if isinstance(X, Mapping):
         return {**X, _WEIGHT: weight}
     if getattr(net, "_takes_sample_weight", False):

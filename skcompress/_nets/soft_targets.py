@@ -87,16 +87,6 @@ class SoftTargetsMixin:
         """Call the callbacks without the targets."""
         super().notify(method_name, **details_without_targets(details))  # type: ignore[misc]
 
-    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
-        """Split the rows and attach the targets to those for training."""
-        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
-        return attach_targets(self, train, X, y, self.skc_soft_targets_), valid
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the net's own iterator, faster where it can be."""
-        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
-        return fetch_whole_batches(iterator, dataset)
-
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the module on the rows without the targets."""
         return super().infer(rows_without_targets(x), **fit_params)  # type: ignore[misc]
@@ -112,6 +102,22 @@ class SoftTargetsMixin:
             return own_loss(y_pred, y_true, **{**kwargs, "X": X})
 
         return soft_target_loss(self, y_pred, y_true, X, self.skc_soft_targets_, label_loss)
+
+
+class RowsWithTargetsMixin:
+    """Mixin beside it for nets whose batches are torch's own, which take any rows."""
+
+    skc_soft_targets_: SoftTargets
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Split the rows and attach the targets to those for training."""
+        train, valid = super().get_split_datasets(X, y, **params)  # type: ignore[misc]
+        return attach_targets(self, train, X, y, self.skc_soft_targets_), valid
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the net's own iterator, faster where it can be."""
+        iterator = super().get_iterator(dataset, training=training)  # type: ignore[misc]
+        return fetch_whole_batches(iterator, dataset)
 
 
 class RowsWithTargets(Dataset):
@@ -135,9 +141,9 @@ class RowsWithTargets(Dataset):
         self.labeled = labeled
         self.extra = extra
         # One array for each row: its target and, last, whether it has a label.
-        targets = [_with_label_flag(soft_targets.targets[rows], 1.0)]
+        targets = [with_label_flags(soft_targets.targets[rows], 1.0)]
         if soft_targets.extra is not None:
-            targets.append(_with_label_flag(soft_targets.extra.targets, 0.0))
+            targets.append(with_label_flags(soft_targets.extra.targets, 0.0))
         self.targets = np.concatenate(targets)
         self.arrays = _arrays_by_name(labeled, rows, extra)
         self.fetches_batches = False
@@ -148,7 +154,7 @@ class RowsWithTargets(Dataset):
     def __getitem__(self, i: int) -> Any:
         n_labeled = len(self.labeled)
         X, y = self.labeled[i] if i < n_labeled else self.extra[i - n_labeled]
-        return {_ROWS: X, _TARGET: self.targets[i]}, y
+        return pack_targets(X, self.targets[i]), y
 
     def __getitems__(self, numbers: list[int]) -> Any:
         if not self.fetches_batches:
@@ -157,8 +163,7 @@ class RowsWithTargets(Dataset):
         X, y = (
             {name: torch.from_numpy(a[rows]) for name, a in part.items()} for part in self.arrays
         )
-        packed = {_ROWS: X.get("", X), _TARGET: torch.from_numpy(self.targets[rows])}
-        return packed, y[""]
+        return pack_targets(X.get("", X), torch.from_numpy(self.targets[rows])), y[""]
 
 
 def identity_collate(batch: Any) -> Any:
@@ -190,7 +195,8 @@ def _arrays_by_name(labeled: Any, rows: np.ndarray, extra: Any) -> Any:
     )
 
 
-def _with_label_flag(targets: np.ndarray, flag: float) -> np.ndarray:
+def with_label_flags(targets: np.ndarray, flag: float) -> np.ndarray:
+    """Return targets as rows of float32 with a last column that says whether there is a label."""
     column = np.full((len(targets), 1), flag, np.float32)
     return np.hstack([targets.reshape(len(targets), -1).astype(np.float32), column])
 
@@ -199,9 +205,7 @@ def attach_targets(
     net: Any, train: Any, X: Any, y: Any, soft_targets: SoftTargets
 ) -> RowsWithTargets:
     """Return the training part of a split with the teacher's targets."""
-    rows = _row_numbers(train, len(soft_targets.targets))
-    if rows is None:
-        raise ValueError(_UNKNOWN_ROWS.format(split=net.train_split))
+    rows = rows_of_split(net, train, len(soft_targets.targets))
     extra = soft_targets.extra
     if extra is None:
         return RowsWithTargets(train, rows, soft_targets, None)
@@ -242,9 +246,8 @@ def train_and_validation_rows(
     train_split = net.train_split
     net.train_split = SeededSplit(train_split, split_seed)
     train, valid = net.get_split_datasets(X, y)
-    rows = _row_numbers(train, n)
-    if rows is None:
-        raise ValueError(_UNKNOWN_ROWS.format(split=train_split))
+    net.train_split = train_split
+    rows = rows_of_split(net, train, n)
     validation = _row_numbers(valid, n) if isinstance(valid, Subset) else None
     return rows, np.arange(0) if validation is None else np.setdiff1d(validation, rows)
 
@@ -271,6 +274,14 @@ _UNKNOWN_ROWS = (
 )
 
 
+def rows_of_split(net: Any, part: Any, n_rows: int) -> np.ndarray:
+    """Return which rows of the data a part of the net's split has; ValueError if unknown."""
+    rows = _row_numbers(part, n_rows)
+    if rows is None:
+        raise ValueError(_UNKNOWN_ROWS.format(split=net.train_split))
+    return rows
+
+
 def _row_numbers(dataset: Any, n_rows: int) -> np.ndarray | None:
     """Return which rows of the data a part of a split has; None if that is unknown."""
     if isinstance(dataset, Subset):
@@ -280,6 +291,11 @@ def _row_numbers(dataset: Any, n_rows: int) -> np.ndarray | None:
 
 
 # Batches ----------------------------------------------------------------------------------------
+
+
+def pack_targets(X: Any, targets: Any) -> dict[str, Any]:
+    """Return rows, or one row, with soft targets; each target ends in whether there is a label."""
+    return {_ROWS: X, _TARGET: targets}
 
 
 def rows_without_targets(X: Any) -> Any:

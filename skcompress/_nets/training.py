@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.history import History
 
 from ..nn.modules.weights import find_weights
 from .checkpoints import CheckpointFolders
+from .numbered_rows import NumberedRowsMixin, has_own_batches
 from .sample_weight import pack_sample_weight
 from .seeding import SeededSplit, seeded
-from .soft_targets import SoftTargets, SoftTargetsMixin
+from .soft_targets import RowsWithTargetsMixin, SoftTargets, SoftTargetsMixin
 from .state import module_root
 from .teacher_loss import Teacher, TeacherMixin
 
@@ -76,11 +78,14 @@ def train(
     net : skorch.NeuralNet
         The same net.
     """
-    if sample_weight is not None:
-        X = pack_sample_weight(net, X, sample_weight)
+    numbered = has_own_batches(net) and (sample_weight is not None or soft_targets is not None)
+    weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float32)
+    if weights is not None and not numbered:
+        X = pack_sample_weight(net, X, weights)
     hooks = _Hooks(progress, _zero_resetter(net) if keep_zeros else None)
     earlier = list(net.history_) if net.initialized_ else []
-    extended = _extended(net, hooks, teacher, soft_targets)
+    mixins = _mixins(soft_targets, teacher, numbered=numbered, weights=weights)
+    extended = _extended(net, hooks, mixins)
     with seeded(seed, net.device), extended, _overridden_params(net, max_epochs, split_seed):
         if not net.initialized_:
             net.fit(X, y)
@@ -138,23 +143,32 @@ class _HooksMixin:
         super().notify(method_name, **details)  # type: ignore[misc]
 
 
-@contextmanager
-def _extended(
-    net: NeuralNet, hooks: _Hooks, teacher: Teacher | None, soft_targets: SoftTargets | None
-) -> Iterator[None]:
-    """Put the mixins of this training before the net's class, and their objects on the net."""
-    mixins: list[type] = [_HooksMixin]
-    objects: dict[str, Any] = {"skc_hooks_": hooks}
+def _mixins(
+    soft_targets: SoftTargets | None, teacher: Teacher | None, *, numbered: bool, weights: Any
+) -> dict[type, dict[str, Any]]:
+    """Return the mixins of a training in their order, with the objects of each."""
+    mixins: dict[type, dict[str, Any]] = {}
     if soft_targets is not None:
-        mixins.append(SoftTargetsMixin)
-        objects["skc_soft_targets_"] = soft_targets
+        mixins[SoftTargetsMixin] = {"skc_soft_targets_": soft_targets}
+    if numbered:
+        mixins[NumberedRowsMixin] = {"skc_weights_": weights}
+    elif soft_targets is not None:
+        mixins[RowsWithTargetsMixin] = {}
     if teacher is not None:
-        mixins.append(TeacherMixin)
-        objects["skc_teacher_"] = teacher
+        mixins[TeacherMixin] = {"skc_teacher_": teacher}
+    return mixins
+
+
+@contextmanager
+def _extended(net: NeuralNet, hooks: _Hooks, mixins: dict[type, dict[str, Any]]) -> Iterator[None]:
+    """Put the mixins of this training before the net's class, and their objects on the net."""
+    objects: dict[str, Any] = {"skc_hooks_": hooks}
+    for own in mixins.values():
+        objects |= own
     own_class = type(net)
     body = {"__module__": own_class.__module__, "__qualname__": own_class.__qualname__}
     net.__dict__.update(objects)
-    net.__class__ = type(own_class.__name__, (*mixins, own_class), body)
+    net.__class__ = type(own_class.__name__, (_HooksMixin, *mixins, own_class), body)
     try:
         yield
     finally:

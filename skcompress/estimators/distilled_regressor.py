@@ -121,10 +121,10 @@ class DistilledRegressor(NetRegressorMixin, BaseDistilled):
     fifth by default. ``train_split=None`` trains on all rows, and then the scores are
     of a teacher and a student that saw fewer (see `held_out`), both a little worse.
 
-    Teachers of scikit-learn get X as float32 with its column names, more than two
-    axes flattened, and the labels as given; nets get class numbers. In a sweep with
-    `memory` a teacher is fitted once for each fold, whatever `temperature`, `alpha`
-    and student are.
+    Teachers of scikit-learn get a DataFrame as it came, arrays as float32 with more than
+    two axes flattened, and the labels as given; nets get class numbers. The student
+    gets numbers, see `dtype`. In a sweep with `memory` a teacher is fitted once for each
+    fold, whatever `temperature`, `alpha` and student are.
 
     Targets are not scaled: put the estimator into scikit-learn's
     TransformedTargetRegressor for that.

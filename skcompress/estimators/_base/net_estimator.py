@@ -190,11 +190,12 @@ class NestableEstimator(BaseNetEstimator):
         store: Store,
         context: Any,
         check: Any = None,
+        given: Any = None,
     ) -> tuple[TrainedNet, dict[str, Any]]:
         """Return the trained net, and facts for the report.
 
         X and y are as `_check_targets` returns them; `check` is called with the
-        untrained net (or None) before any training.
+        untrained net (or None) before any training; `given` is X as it came.
         """
 
 

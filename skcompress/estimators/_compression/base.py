@@ -61,9 +61,10 @@ class BaseCompressed(BaseNetEstimator):
         self._check_params()
         store = Store.from_memory(self.memory)
         compressor = None if is_dropped(self.compressor) else clone(self.compressor)
+        given = X
         X, y, n_outputs = self._check_targets(X, y, classes=classes)
         weight = check_weight(sample_weight, X)
-        rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs)
+        rows = Bunch(X=X, y=y, sample_weight=weight, n_outputs=n_outputs, given=given)
         check = partial(_check_steps, compressor)
         dense, facts = dense_net(self, rows, store=store, context=context, check=check)
         if compressor is not None:

@@ -49,7 +49,8 @@ def dense_net(
     estimator : BaseCompressed
         Its `estimator` parameter decides the net.
     rows : Bunch
-        ``X``, ``y``, ``sample_weight`` as nets take them, and ``n_outputs``.
+        ``X``, ``y``, ``sample_weight`` as nets take them, ``n_outputs``, and ``given``, X as it
+        came.
     store : Store
         Where trainings are kept.
     context : CallbackContext
@@ -135,4 +136,5 @@ def _fit_nested(
         store=store if own.location is None else own,
         context=context,
         check=check,
+        given=rows.given,
     )

@@ -42,6 +42,7 @@ from .._base import (
     training_task,
 )
 from .augmentation import check_augmentable
+from .frames import Inputs, as_frame, check_numeric, explained_for_student, like_frame
 from .scores import (
     Scores,
     held_out_rows,
@@ -113,12 +114,13 @@ class BaseDistilled(NestableEstimator):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._check_params()
         store = Store.from_memory(self.memory)
-        X, y, n_outputs = self._check_targets(X, y)
+        frame = as_frame(X)
+        with explained_for_student(frame):
+            X, y, n_outputs = self._check_targets(X, y)
         weight = check_weight(sample_weight, X)
-        unlabeled = self._check_unlabeled(X_unlabeled, X)
-        student, facts = self._fit_net(
-            X, y, weight, n_outputs, store=store, context=context, unlabeled=unlabeled
-        )
+        unlabeled = self._check_unlabeled(X_unlabeled, X, frame)
+        options = {"store": store, "context": context, "given": frame}
+        student, facts = self._fit_net(X, y, weight, n_outputs, unlabeled=unlabeled, **options)
         self._finish_fit(X, student, student.net, **facts)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
@@ -156,7 +158,7 @@ class BaseDistilled(NestableEstimator):
                 f"FrozenEstimator is not. Got cv={self.cv!r}; leave it None."
             )
 
-    def _check_unlabeled(self, X_unlabeled: Any, X: Any) -> Any:
+    def _check_unlabeled(self, X_unlabeled: Any, X: Any, frame: Any) -> Inputs | None:
         if X_unlabeled is None:
             return None
         try:
@@ -171,7 +173,7 @@ class BaseDistilled(NestableEstimator):
                 f"X_unlabeled must have rows like those of X, of the shape {shape}. Got {given} "
                 "instead."
             )
-        return checked
+        return Inputs(checked, None if frame is None else like_frame(X_unlabeled, frame))
 
     @property
     def _augments(self) -> bool:
@@ -187,9 +189,10 @@ class BaseDistilled(NestableEstimator):
         store: Store,
         context: Any,
         check: Any = None,
-        unlabeled: Any = None,
+        given: Any = None,
+        unlabeled: Inputs | None = None,
     ) -> tuple[TrainedNet, dict[str, Any]]:
-        name = type(self).__name__
+        name, frame = type(self).__name__, as_frame(given)
         net = self._sized_clone(self.student, X, n_outputs)
         untrained, output = run_untrained(net, X)
         targets = self._targets_for_net(y, untrained or net, output)
@@ -199,9 +202,10 @@ class BaseDistilled(NestableEstimator):
             check(untrained)
         check_inputs(self.teacher, sample_weight, X, name)
         if self._augments:
+            check_numeric(frame, self.augment, name)
             check_augmentable(X, self.augment, name)
         names, classes = getattr(self, "feature_names_in_", None), getattr(self, "classes_", None)
-        rows = TeacherRows(X, y, sample_weight, names, classes)
+        rows = TeacherRows(X, y, sample_weight, names, classes, frame)
         options = {"store": store, "random_state": self.random_state}
         # The identity is of the labels as given, so alpha=0 has the key of an ordinary training.
         spec = replace(training_spec(net, X, y, sample_weight, **options), y=targets)
@@ -211,7 +215,7 @@ class BaseDistilled(NestableEstimator):
             return self._distil(spec, rows, settings, progress)
 
     def _teacher_settings(
-        self, rows: TeacherRows, spec: TrainingSpec, unlabeled: Any
+        self, rows: TeacherRows, spec: TrainingSpec, unlabeled: Inputs | None
     ) -> TeacherSettings:
         seed = spec.seed
         if self.random_state is None and spec.store.location is not None:

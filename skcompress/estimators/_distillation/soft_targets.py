@@ -13,6 +13,7 @@ from ..._caching.fingerprint import fingerprint, library_versions, seed_from
 from ..._caching.store import Record, Store
 from ..._nets import ExtraRows, SoftTargets, key_of, n_rows, stack_rows, take_rows, training_threads
 from .augmentation import AugmentedRows, augment_rows
+from .frames import Inputs, like_frame
 from .teacher_targets import TeacherRows, fit_teacher, teacher_targets
 from .teachers import is_frozen
 
@@ -31,8 +32,8 @@ class TeacherSettings:
     ----------
     teacher, cv, augment, n_augment : object
         Those parameters; an iterable of splits as a list.
-    unlabeled : array, dict of arrays or None
-        Rows without labels, as the student takes them.
+    unlabeled : Inputs or None
+        Rows without labels.
     store : Store
         Where targets are kept.
     seed : int
@@ -45,7 +46,7 @@ class TeacherSettings:
     cv: Any
     augment: Any
     n_augment: int
-    unlabeled: Any
+    unlabeled: Inputs | None
     store: Store
     seed: int
     caller: str
@@ -109,8 +110,9 @@ def collect_targets(
     fitted_now, teacher = False, None
     for number, (fit_on, part) in enumerate(_parts(settings, rows, train)):
         copies = _augment(settings, rows, part, number)
-        inputs = [take_rows(rows.X, part), copies and copies.X, settings.unlabeled]
-        inputs.append(take_rows(rows.X, rest) if len(rest) else None)
+        new = None if copies is None else Inputs(copies.X, like_frame(copies.X, rows.frame))
+        inputs = [rows.take(part).inputs, new, settings.unlabeled]
+        inputs.append(rows.take(rest).inputs if len(rest) else None)
         outputs, teacher = _stored_targets(settings, rows.take(fit_on), inputs, number)
         fitted_now = fitted_now or teacher is not None
         targets[part] = outputs[0]
@@ -197,7 +199,7 @@ def _augment(
 
 
 def _stored_targets(
-    settings: TeacherSettings, rows: TeacherRows, inputs: list[Any], number: int
+    settings: TeacherSettings, rows: TeacherRows, inputs: list[Inputs | None], number: int
 ) -> tuple[list[Any], Any]:
     """Return a teacher's targets for each of `inputs`, and the teacher if it was fitted now."""
     seed = teacher_seed(settings, number)
@@ -207,9 +209,9 @@ def _stored_targets(
         teacher = fit_teacher(settings.teacher, rows, seed, settings.caller)
         teachers.append(teacher)
         outputs = {
-            str(i): teacher_targets(teacher, X, rows, settings.caller)
-            for i, X in enumerate(inputs)
-            if X is not None
+            str(i): teacher_targets(teacher, own.X, rows, settings.caller, own.frame)
+            for i, own in enumerate(inputs)
+            if own is not None
         }
         return Record(outputs, {})
 
@@ -217,9 +219,10 @@ def _stored_targets(
     key = None
     # A frozen teacher needs no training, so its targets are not kept.
     if store.location is not None and not is_frozen(settings.teacher):
-        fitted_on = (rows.X, rows.labels, rows.sample_weight, rows.names, rows.classes, inputs)
+        of_rows = (rows.X, rows.frame, rows.labels, rows.sample_weight, rows.names, rows.classes)
+        asked = [None if own is None else (own.X, own.frame) for own in inputs]
         rules = (seed, library_versions(), training_threads(), _RULES)
-        key = key_of(lambda: fingerprint(settings.teacher), fitted_on, rules)
+        key = key_of(lambda: fingerprint(settings.teacher), of_rows, asked, rules)
     describe = f"{type(settings.teacher).__name__} on {len(rows)} rows"
     record, _ = store.fetch(key, "teacher", compute, describe)
     outputs = [record.arrays.get(str(i)) for i in range(len(inputs))]
@@ -245,11 +248,11 @@ def _extra_rows(
     control_X = list(X)
     control_targets = [_labels_of_copies(rows, copies, part) for copies, _, part in augmented]
     if settings.unlabeled is not None:
-        X.append(settings.unlabeled)
+        X.append(settings.unlabeled.X)
         targets.append(means[0])
         # A control has no labels for these, so it trains on as many labeled rows instead.
         rng = np.random.default_rng(seed_from(settings.seed, "control"))
-        instead = rng.choice(train, size=n_rows(settings.unlabeled))
+        instead = rng.choice(train, size=n_rows(settings.unlabeled.X))
         control_X.append(take_rows(rows.X, instead))
         control_targets.append(_labels_as_targets(rows, instead))
         weights.append(None if rows.sample_weight is None else np.ones(len(instead), np.float32))

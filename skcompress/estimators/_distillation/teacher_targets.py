@@ -24,6 +24,7 @@ from .._base import (
     run_untrained,
     value_targets,
 )
+from .frames import Inputs
 from .teachers import contains_net, predicts_class_numbers, unfrozen, weight_params
 
 
@@ -42,6 +43,8 @@ class TeacherRows:
         Column names of X, where it came with some.
     classes : array or None
         The sorted labels; None for values.
+    frame : DataFrame or None
+        X as it came, if it was one.
     """
 
     X: Any
@@ -49,11 +52,18 @@ class TeacherRows:
     sample_weight: np.ndarray | None
     names: np.ndarray | None
     classes: np.ndarray | None
+    frame: Any = None
 
     def take(self, numbers: np.ndarray) -> TeacherRows:
         """Return some of the rows."""
         X, y = take_rows(self.X, numbers), self.y[numbers]
-        return replace(self, X=X, y=y, sample_weight=self.weights_of(numbers))
+        frame = None if self.frame is None else self.frame.iloc[numbers]
+        return replace(self, X=X, y=y, sample_weight=self.weights_of(numbers), frame=frame)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The rows without their targets."""
+        return Inputs(self.X, self.frame)
 
     def weights_of(self, numbers: np.ndarray) -> np.ndarray | None:
         """Return the weights of some of the rows, or None."""
@@ -106,12 +116,14 @@ def fit_teacher(teacher: Any, rows: TeacherRows, seed: int, caller: str) -> Any:
             fresh.set_params(**{name: seed_from(seed, name)})
     y = _targets_for_last_net(rows) if predicts_class_numbers(fresh) else rows.labels
     with _reproducible(fresh, seed):
-        X = _as_input_of(fresh, rows.X, rows.names)
+        X = _as_input_of(fresh, rows.X, rows.names, rows.frame)
         fresh.fit(X, y, **weight_params(fresh, rows.sample_weight, caller))
     return fresh
 
 
-def teacher_targets(fitted: Any, X: Any, rows: TeacherRows, caller: str) -> np.ndarray:
+def teacher_targets(
+    fitted: Any, X: Any, rows: TeacherRows, caller: str, frame: Any = None
+) -> np.ndarray:
     """Return a fitted teacher's targets for X: probabilities of the classes, or values.
 
     Parameters
@@ -124,11 +136,14 @@ def teacher_targets(fitted: Any, X: Any, rows: TeacherRows, caller: str) -> np.n
         Training rows, for their classes, shapes and names.
     caller : str
         For messages.
+    frame : DataFrame or None
+        X as it came, if it was one.
     """
     if isinstance(fitted, list | tuple):
-        return np.mean([teacher_targets(member, X, rows, caller) for member in fitted], axis=0)
+        each = [teacher_targets(member, X, rows, caller, frame) for member in fitted]
+        return np.mean(each, axis=0)
     inner, n = unfrozen(fitted), n_rows(X)
-    X = _as_input_of(inner, X, rows.names)
+    X = _as_input_of(inner, X, rows.names, frame)
     # One by one: forests add up their trees in whatever order threads finish.
     with _reproducible(inner, 0), parallel_config(backend="sequential"):
         if rows.classes is None:
@@ -146,8 +161,10 @@ def teacher_targets(fitted: Any, X: Any, rows: TeacherRows, caller: str) -> np.n
     return targets.astype(np.float32)
 
 
-def _as_input_of(teacher: Any, X: Any, names: np.ndarray | None) -> Any:
-    """Return X as a teacher takes it: with column names, flattened for most teachers."""
+def _as_input_of(teacher: Any, X: Any, names: np.ndarray | None, frame: Any) -> Any:
+    """Return X as a teacher takes it: as it came in a frame, or flattened for most teachers."""
+    if frame is not None and not isinstance(teacher, NeuralNet):
+        return frame
     if isinstance(X, dict) or predicts_class_numbers(teacher):
         return X
     if X.ndim > 2 and not hasattr(teacher, "_net_param"):

@@ -40,6 +40,7 @@ from skcompress import (
     io,
 )
 from skcompress._caching.store import Store
+from skcompress.estimators._distillation.frames import Inputs
 from skcompress.estimators._distillation.soft_targets import TeacherSettings, collect_targets
 from skcompress.estimators._distillation.teacher_targets import TeacherRows
 from tests.sample_nets import MLP, make_classifier, make_regressor
@@ -440,7 +441,7 @@ def test_out_of_fold_targets_are_those_of_scikit_learn(digits):
     X, y = digits
     cv = StratifiedKFold(3, shuffle=True, random_state=1)
     teacher = GaussianNB(var_smoothing=0.1)
-    settings = TeacherSettings(teacher, cv, None, 0, X[:5] + 1, Store(None), 0, "Test")
+    settings = TeacherSettings(teacher, cv, None, 0, Inputs(X[:5] + 1), Store(None), 0, "Test")
     targets = collect_targets(
         settings, TeacherRows(X, y, None, None, np.arange(10)), np.arange(len(X))
     )
@@ -531,7 +532,9 @@ def test_copies_weigh_what_their_rows_do(digits):
     weight = np.arange(360, dtype=np.float32)
     rows = TeacherRows(X, y, weight, None, np.arange(10))
     for cv in (None, 3):
-        settings = TeacherSettings(FOREST, cv, lambda X, rng: X, 2, X[:7], Store(None), 0, "Test")
+        settings = TeacherSettings(
+            FOREST, cv, lambda X, rng: X, 2, Inputs(X[:7]), Store(None), 0, "Test"
+        )
         extra = collect_targets(settings, rows, np.arange(100, 360)).extra
         np.testing.assert_array_equal(extra.sample_weight[-7:], 1)
         of_rows = {row.tobytes(): w for row, w in zip(X, weight, strict=True)}

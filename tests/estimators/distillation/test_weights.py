@@ -227,7 +227,7 @@ class RowByRow(Dataset):
 
 
 def collate(rows):
-    X = {name: torch.stack([torch.as_tensor(x[name]) for x, _ in rows]) for name in rows[0][0]}
+    X = torch.stack([torch.as_tensor(x) for x, _ in rows])  # in the form that the net has them
     return X, torch.as_tensor([int(y) for _, y in rows])
 
 
