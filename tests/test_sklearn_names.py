@@ -10,6 +10,7 @@ import pytest
 import sklearn
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, ProgressBar
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from skcompress import _sklearn
@@ -52,6 +53,7 @@ def with_routing():
 # Instances of which scikit-learn has set an attribute.
 INSTANCES = {
     "_metadata_request": with_routing,
+    "_fit_X": lambda: NearestNeighbors().fit([[0.0], [1.0]]),
     "_callback_fit_ctx": lambda: Step().fit(None),
     "_skl_callbacks": lambda: Step().set_callbacks(ProgressBar()),
     "_sklearn_output_config": lambda: StandardScaler().set_output(transform="pandas"),
@@ -108,9 +110,11 @@ def weighs_rows():
 
 
 FRAME = pd.DataFrame({"a": [1, 2, 3]})
+TRIPLET = ("feat_idx", "neighbor_feat_idx", "estimator")
 # What we take each function and class for.
 USES = {
     "HasMethods": lambda: rejects(Step(inner=1)) and not rejects(Step(inner=Step())),
+    "ImputerTriplet": lambda: _sklearn.ImputerTriplet(0, [1], None)._fields == TRIPLET,
     "Interval": lambda: rejects(Step(n=0.5)) and not rejects(Step(n=10)),
     "StrOptions": lambda: rejects(Step(n="none")) and not rejects(Step(n="all")),
     "check_sample_weight": weighs_rows,
