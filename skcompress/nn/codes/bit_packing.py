@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "unpack", "unpack_tensor"]
 
 Bytes = npt.NDArray[np.uint8]
 _WORD = np.dtype("<u8")  # least significant byte first on every machine
@@ -77,6 +79,29 @@ def unpack(packed: Bytes, bits: int, n: int) -> Bytes:
     for i in range(8):
         codes[:, i] = (words >> np.uint64(i * bits)) & mask
     return codes.reshape(-1)[:n].copy()
+
+
+def unpack_tensor(packed: Tensor, bits: int, n: int) -> Tensor:
+    """Read ``n`` integers from a tensor, by operations that torch can record and export.
+
+    Examples
+    --------
+    >>> unpack_tensor(torch.tensor([33, 3], dtype=torch.uint8), bits=4, n=3)
+    tensor([1, 2, 3], dtype=torch.uint8)
+    """
+    _check_bits(bits)
+    if bits == 8:
+        return packed.clone()
+    n_rows = -(-n // 8)  # eight codes fill exactly ``bits`` bytes
+    stream = nn.functional.pad(packed, (0, n_rows * bits - packed.shape[0])).reshape(n_rows, bits)
+    columns = []
+    for i in range(8):
+        byte, shift = divmod(i * bits, 8)
+        word = stream[:, byte].to(torch.int32)
+        if shift + bits > 8:
+            word = word | (stream[:, byte + 1].to(torch.int32) << 8)
+        columns.append((word >> shift) & (2**bits - 1))
+    return torch.stack(columns, 1).reshape(-1)[:n].to(torch.uint8)
 
 
 def _check_bits(bits: int) -> None:

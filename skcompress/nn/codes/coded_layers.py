@@ -101,7 +101,7 @@ def decode_layer(layer: nn.Module) -> nn.Module:
     """Return a copy of a coded layer that is plain again: the inverse of `code_layer`.
 
     Its weights are parameters that hold the decoded values. For whatever has to look into a
-    layer, such as an exporter: ``torch.export`` cannot follow the unpacking.
+    layer, such as a tool that knows the layers of torch by their types.
 
     Examples
     --------

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bit_packing import pack, unpack
+from ..._torch import is_functorch_wrapped_tensor
+from .bit_packing import pack, unpack_tensor
 from .grids import channel_views
 from .quantization import Codes, dequantize, levels, quantize
 
 __all__ = ["PackedWeight", "channel_axis", "pack_weight"]
 
 
+# Of the largest exponent of a number in double precision.
+_EXPONENT_BITS = 11
 # The state but for trainable gains.
 _STATE = ("packed", "zero_point", "exponent")
 # For each of these buffers its name, the tensor itself, its version and its address.
@@ -61,7 +65,9 @@ class PackedWeight(nn.Module):
 
     The decoded floats are kept in memory from their first use without gradients to the next
     change of the state. They belong neither to the state nor to pickles and copies. Every change
-    of the state invalidates them: training, ``load_state_dict``, moves, `zero_`.
+    of the state invalidates them: training, ``load_state_dict``, moves, `zero_`. Nothing is kept
+    while tools such as ``torch.export`` and ``torch.func`` run a module: they record the decoding,
+    so that their programs have the codes.
 
     Parameters
     ----------
@@ -153,7 +159,8 @@ class PackedWeight(nn.Module):
             gain = None if gain is None else gain.detach().clone()
             state, codes = self._state_version(), self.codes()
             values = dequantize(codes)
-        self._cached = _cache_entry(values, gain, state)
+        if state is not None and _has_memory(values):
+            self._cached = _CachedTensor(values, values._version, gain, state)
         return values
 
     def codes(self) -> Codes:
@@ -165,10 +172,8 @@ class PackedWeight(nn.Module):
         tensor([[7, 0]], dtype=torch.uint8)
         """
         with torch.inference_mode(False), torch.no_grad():
-            packed = self.packed.cpu().numpy()
-            values = torch.from_numpy(unpack(packed, self.bits, self.numel))
             return Codes(
-                values=values.to(self.packed.device).reshape(self.shape),
+                values=unpack_tensor(self.packed, self.bits, self.numel).reshape(self.shape),
                 scale=self.scale.detach().clone(),
                 zero_point=None if self.zero_point is None else self.zero_point.clone(),
                 bits=self.bits,
@@ -200,9 +205,7 @@ class PackedWeight(nn.Module):
         """The value of one level, for each channel."""
         if self.scheme == "uniform":
             return self.gain * 2.0 ** (2 - self.bits)
-        # ldexp is exact; torch's computes a power, in the dtype
-        exact = np.ldexp(1.0, -self.exponent.cpu().numpy().astype(np.int32))
-        return torch.from_numpy(exact).to(self._like)
+        return _negative_power_of_two(self.exponent).to(self._like)
 
     @property
     def numel(self) -> int:
@@ -255,7 +258,8 @@ class PackedWeight(nn.Module):
         state = self._state_version()
         with torch.inference_mode(False), torch.no_grad():
             values = levels(self.codes())
-        self._cached_levels = _cache_entry(values, None, state)
+        if state is not None and _has_memory(values):
+            self._cached_levels = _CachedTensor(values, values._version, None, state)
         return values
 
     def _is_current(self, cached: _CachedTensor, gain: Tensor | None) -> bool:
@@ -267,9 +271,9 @@ class PackedWeight(nn.Module):
         return _is_same(cached.gain, gain)
 
     def _state_version(self) -> _StateVersion | None:
-        """Return the version of the buffers; None if one is an inference tensor."""
+        """Return the version of the buffers; None if nothing may be cached of one of them."""
         state = [(name, self._buffers.get(name)) for name in _STATE]
-        if any(t is not None and t.is_inference() for _, t in state):
+        if any(t is not None and (not _has_memory(t) or t.is_inference()) for _, t in state):
             return None
         return tuple(
             (name, t, 0, 0) if t is None else (name, t, t._version, t.data_ptr())
@@ -280,7 +284,10 @@ class PackedWeight(nn.Module):
         """Whether the buffers are still of this version.
 
         Written out, as it runs at each use: to build a new version and compare takes longer.
+        Compilers cannot follow it, so to them it never is.
         """
+        if torch.compiler.is_compiling():
+            return False
         buffers = self._buffers
         for name, tensor, version, address in state:
             if buffers.get(name) is not tensor:
@@ -290,10 +297,30 @@ class PackedWeight(nn.Module):
         return True
 
 
-def _cache_entry(
-    values: Tensor, gain: Tensor | None, state: _StateVersion | None
-) -> _CachedTensor | None:
-    return None if state is None else _CachedTensor(values, values._version, gain, state)
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor has numbers of its own, and nobody records what is computed with it.
+
+    Not so are the tensors that tools run a module with: fake and functional ones
+    (``torch.export``), those of ``torch.func`` and ``torch.vmap``, those on the meta device, and
+    all of them while torch compiles or traces.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and type(tensor) in (Tensor, nn.Parameter)
+        and not tensor.is_meta
+        and not is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def _negative_power_of_two(exponent: Tensor) -> Tensor:
+    """Return 2.0 ** -exponent in double precision, exactly: powers of torch may be one off."""
+    rest, power = exponent.to(torch.int32).abs(), torch.ones_like(exponent, dtype=torch.float64)
+    for bit in range(_EXPONENT_BITS):
+        up = 2.0 ** (2**bit) if bit < _EXPONENT_BITS - 1 else math.inf
+        factor = torch.where(exponent < 0, power * up, power * 2.0 ** -(2**bit))
+        power = torch.where(((rest >> bit) & 1) == 1, factor, power)
+    return power
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
