@@ -10,6 +10,8 @@ import pytest
 import sklearn
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, ProgressBar
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
@@ -52,8 +54,8 @@ def with_routing():
 
 # Instances of which scikit-learn has set an attribute.
 INSTANCES = {
+    "_fit_X": lambda: NearestNeighbors().fit(np.eye(3)),
     "_metadata_request": with_routing,
-    "_fit_X": lambda: NearestNeighbors().fit([[0.0], [1.0]]),
     "_callback_fit_ctx": lambda: Step().fit(None),
     "_skl_callbacks": lambda: Step().set_callbacks(ProgressBar()),
     "_sklearn_output_config": lambda: StandardScaler().set_output(transform="pandas"),
@@ -104,17 +106,21 @@ def test_scikit_learn_reads_what_we_set(path):
     assert READ[path.rpartition(".")[2]](), changed(path, f"is not read any more: {use}")
 
 
+def is_of_an_imputer():
+    imputer = IterativeImputer(max_iter=2, tol=1e9).fit([[1.0, 2.0], [np.nan, 3.0], [2.0, 1.0]])
+    return {type(each) for each in imputer.imputation_sequence_} == {_sklearn.ImputerTriplet}
+
+
 def weighs_rows():
     weight = _sklearn.check_sample_weight([1, 2], np.empty((2, 1), np.float32), dtype=np.float32)
     return weight.dtype == np.float32 and weight.tolist() == [1, 2]
 
 
 FRAME = pd.DataFrame({"a": [1, 2, 3]})
-TRIPLET = ("feat_idx", "neighbor_feat_idx", "estimator")
 # What we take each function and class for.
 USES = {
     "HasMethods": lambda: rejects(Step(inner=1)) and not rejects(Step(inner=Step())),
-    "ImputerTriplet": lambda: _sklearn.ImputerTriplet(0, [1], None)._fields == TRIPLET,
+    "ImputerTriplet": is_of_an_imputer,
     "Interval": lambda: rejects(Step(n=0.5)) and not rejects(Step(n=10)),
     "StrOptions": lambda: rejects(Step(n="none")) and not rejects(Step(n="all")),
     "check_sample_weight": weighs_rows,

@@ -52,13 +52,14 @@ def prove(obj: Any, data: bytes) -> list[str]:
         loaded = decode(data, obj, probed=False)
     except Exception as error:
         raise NotPlainError(f"load could not read its file: {error}. {_WAY_OUT}") from error
-    _check_steps(obj, loaded)
     pairs = zip(nets_in(obj).items(), nets_in(loaded).values(), strict=True)
-    return [
+    doubts = [
         f"{where}{doubt}"
         for (where, (net, owner)), (again, _) in pairs
         for doubt in _doubts(net, again, list(candidates(owner)))
     ]
+    _check_steps(obj, loaded)
+    return doubts
 
 
 def _check_steps(obj: Any, loaded: Any) -> None:
