@@ -72,7 +72,7 @@ def check_trainable(net: NeuralNet, caller: str) -> None:
 
 
 def check_unfitted_net(net: Any, caller: str, parameter: str = "estimator") -> NeuralNet:
-    """Return `net` if it is a skorch net that can be cloned and trained in every fold."""
+    """Return `net` if it can be cloned and trained in every fold; warn if it has weights."""
     if isinstance(net, type) and issubclass(net, NeuralNet):
         raise TypeError(
             f"The {parameter!r} parameter of {caller} must be a skorch net instance. Got the class "

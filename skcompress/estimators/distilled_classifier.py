@@ -60,7 +60,7 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         given, drawing from the numpy.random.Generator only. Whole numbers (with
         ``dtype=None``) are left alone by noise and mixup.
     n_augment : int, default=0
-        How many copies of each row; 0 is none, whatever `augment` is.
+        How many copies of each row. 0 makes none, with a warning if `augment` is set.
     control : bool, default=False
         Train the student a second time, with the same steps and the same new rows but
         on labels, and report its score.
