@@ -241,6 +241,8 @@ def _estimator_from_header(
 def _check_facts(facts: dict[str, Any], obj: Any) -> None:
     wanted = {"_kinds", "_n_features_out", "classes_" if is_classifier(obj) else "_target_shape"}
     optional = {"n_features_in_", "feature_names_in_"}
+    if is_classifier(obj):
+        optional |= {"_target_shape"}  # of several labels for each row
     if not wanted <= set(facts) <= wanted | optional:
         raise ValueError(f"it has the facts {sorted(facts)!r:.200} about the estimator")
     kinds = facts["_kinds"]
@@ -253,7 +255,7 @@ def _check_facts(facts: dict[str, Any], obj: Any) -> None:
     counts += facts.get("_target_shape", ())
     if any(type(count) is not int or count < 1 for count in counts):
         raise ValueError("it counts inputs or outputs that are not there")
-    if not is_classifier(obj) and not isinstance(facts["_target_shape"], tuple):
+    if not isinstance(facts.get("_target_shape", ()), tuple):
         raise ValueError("it has no shape of targets")
     if "feature_names_in_" in facts:
         names = facts["feature_names_in_"]
@@ -265,6 +267,10 @@ def _check_facts(facts: dict[str, Any], obj: Any) -> None:
         raise ValueError("it has more classes than its net has outputs")
     if classes.ndim != 1 or not classes.size or not np.array_equal(np.unique(classes), classes):
         raise ValueError("its classes are not sorted and different")
+    if is_classifier(obj) and "_target_shape" in facts:
+        n = facts["_n_features_out"]
+        if facts["_target_shape"] != (n,) or not np.array_equal(classes, np.arange(n)):
+            raise ValueError("it has not one output for each label")
 
 
 def _check_report(report: dict[str, Any]) -> None:

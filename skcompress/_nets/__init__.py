@@ -7,7 +7,7 @@ functions named here.
 from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .checks import check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, replace_modules
-from .criterion import check_probabilities, is_binary
+from .criterion import check_multilabel, check_probabilities, is_binary, takes_indicators
 from .definition import (
     criterion_name,
     given_net,
@@ -63,6 +63,7 @@ __all__ = [
     "batches_of",
     "changed_parameters",
     "check_distillable",
+    "check_multilabel",
     "check_net",
     "check_probabilities",
     "check_trainable",
@@ -107,6 +108,7 @@ __all__ = [
     "state_of",
     "stored",
     "take_rows",
+    "takes_indicators",
     "takes_sample_weight",
     "train",
     "train_and_validation_rows",
