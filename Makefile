@@ -13,7 +13,7 @@ USER_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow bench lint format types clean
+.PHONY: help demo test test-fast test-slow test-gpu bench lint format types clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -41,6 +41,10 @@ test-fast: $(DEV_STAMP) ## the tests alone, without the slow ones
 
 test-slow: $(DEV_STAMP) ## the slow tests, the examples among them
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+# One process: they would share the GPU's memory.
+test-gpu: $(DEV_STAMP) ## the tests on a GPU; skipped where torch sees none
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 bench: $(USER_STAMP) ## run every benchmark on a small scale; docs/benchmarks.md has the figures
 	for file in examples/benchmarks/[a-z]*.py; do $(BIN)/python $$file --quick || exit 1; done

@@ -5,7 +5,7 @@ modules live here and the tests import them.
 """
 
 import torch
-from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 
@@ -34,6 +34,24 @@ def make_classifier(module=MLP, **params):
             "optimizer": torch.optim.Adam,
             "lr": 0.01,
             "max_epochs": 5,
+            "batch_size": 64,
+            "iterator_train__shuffle": True,
+            "train_split": None,
+            "verbose": 0,
+            **params,
+        },
+    )
+
+
+def make_multilabel(net=NeuralNet, **params):
+    """Return an unfitted net for indicator matrices, a logit for each label."""
+    return net(
+        **{
+            "module": MLP,
+            "criterion": nn.BCEWithLogitsLoss,
+            "optimizer": torch.optim.Adam,
+            "lr": 0.01,
+            "max_epochs": 30,
             "batch_size": 64,
             "iterator_train__shuffle": True,
             "train_split": None,

@@ -21,6 +21,8 @@ def check_facts(facts: dict[str, Any], inputs: Inputs, obj: Any) -> None:
     """Raise ValueError unless these are facts that an estimator like `obj` has."""
     wanted = {"_n_features_out", "classes_" if is_classifier(obj) else "_target_shape"}
     optional = {"n_features_in_", "feature_names_in_"}
+    if is_classifier(obj):
+        optional |= {"_target_shape"}  # of several labels for each row
     if not wanted <= set(facts) <= wanted | optional:
         raise ValueError(f"it has the facts {sorted(facts)!r:.200} about the estimator")
     counts = [facts["_n_features_out"], facts.get("n_features_in_", 1)]
@@ -28,7 +30,7 @@ def check_facts(facts: dict[str, Any], inputs: Inputs, obj: Any) -> None:
     if any(type(count) is not int or count < 1 for count in counts):
         raise ValueError("it counts inputs or outputs that are not there")
     _check_inputs(facts, inputs)
-    if not is_classifier(obj) and not isinstance(facts["_target_shape"], tuple):
+    if not isinstance(facts.get("_target_shape", ()), tuple):
         raise ValueError("it has no shape of targets")
     if "feature_names_in_" in facts:
         names = facts["feature_names_in_"]
@@ -40,6 +42,10 @@ def check_facts(facts: dict[str, Any], inputs: Inputs, obj: Any) -> None:
         raise ValueError("it has more classes than its net has outputs")
     if classes.ndim != 1 or not classes.size or not np.array_equal(np.unique(classes), classes):
         raise ValueError("its classes are not sorted and different")
+    if is_classifier(obj) and "_target_shape" in facts:
+        n = facts["_n_features_out"]
+        if facts["_target_shape"] != (n,) or not np.array_equal(classes, np.arange(n)):
+            raise ValueError("it has not one output for each label")
 
 
 def check_report(report: dict[str, Any]) -> None:

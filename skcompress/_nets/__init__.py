@@ -8,7 +8,13 @@ from .batches import batch_loss, batches_of, limit_batch_size, validation_loss
 from .casting import cast_rows
 from .checks import check_layers, check_net, check_trainable, check_unfitted_net
 from .copying import FrozenNet, copy_net, replace_modules
-from .criterion import check_probabilities, is_binary, is_softmax
+from .criterion import (
+    check_multilabel,
+    check_probabilities,
+    is_binary,
+    is_softmax,
+    takes_indicators,
+)
 from .definition import (
     criterion_name,
     given_net,
@@ -73,6 +79,7 @@ __all__ = [
     "check_distillable",
     "check_kind",
     "check_layers",
+    "check_multilabel",
     "check_net",
     "check_probabilities",
     "check_trainable",
@@ -123,6 +130,7 @@ __all__ = [
     "state_of",
     "stored",
     "take_rows",
+    "takes_indicators",
     "takes_sample_weight",
     "train",
     "train_and_validation_rows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from skorch import NeuralNet, NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import Tensor, nn
 
 
@@ -35,6 +35,26 @@ def is_binary(net: NeuralNet) -> bool:
 def is_softmax(net: NeuralNet) -> bool:
     """Whether the criterion compares several outputs, one for each class."""
     return output_kind(net) == "logits"
+
+
+def takes_indicators(net: NeuralNet) -> bool:
+    """Whether each output of the net may stand for one of several labels."""
+    return is_binary(net) and not isinstance(net, NeuralNetBinaryClassifier)
+
+
+def check_multilabel(net: NeuralNet) -> None:
+    """Refuse a net that cannot be trained on an indicator matrix."""
+    if not takes_indicators(net):
+        raise ValueError(
+            "y is an indicator matrix of several labels, which needs skorch.NeuralNet or "
+            "NeuralNetClassifier with criterion=torch.nn.BCEWithLogitsLoss (or BCELoss behind a "
+            f"sigmoid). Got {type(net).__name__} with criterion={net.criterion!r}."
+        )
+    if getattr(net.train_split, "stratified", False):
+        raise ValueError(
+            "y is an indicator matrix of several labels, by which no split can be stratified. Got "
+            f"train_split={net.train_split!r}; set train_split=ValidSplit(5) or None."
+        )
 
 
 def check_probabilities(net: NeuralNet, output: np.ndarray) -> None:

@@ -103,8 +103,9 @@ def teacher_loss_per_row(
     output : Tensor of shape (n, ...)
         The student's.
     target : Tensor of shape (n, n_classes) or (n, n_outputs)
-        Probabilities of all classes, also for a student with one output for two; or
-        values. Outputs beyond the classes count as classes of probability 0.
+        Probabilities of all classes, also for a student with one output for two; of all
+        labels, for a student with one output for each; or values. Outputs beyond the classes
+        count as classes of probability 0.
     temperature : float > 0
         Of the probabilities.
 
@@ -117,7 +118,9 @@ def teacher_loss_per_row(
         return (output.reshape(target.shape) - target).square().mean(dim=1)
     logits = _logits(output, kind)
     if kind in ("logit", "probability"):
-        logits = logits.reshape(-1, 1)
+        logits = logits.reshape(len(target), -1)
+        if logits.shape[1] > 1:
+            return binary_kl(logits, target, temperature, reduction="none").mean(dim=1)
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         # With one class only, that is class 0.
     missing = logits.shape[1] - target.shape[1]

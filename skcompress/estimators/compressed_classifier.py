@@ -26,7 +26,7 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         The net to train and compress, unfitted; its module must be given as a
         class. ``FrozenEstimator(fitted_net)`` is compressed without training. Nets
         end in logits with CrossEntropyLoss, in probabilities with NLLLoss, in one
-        logit with BCEWithLogitsLoss.
+        logit with BCEWithLogitsLoss, for two classes, or one for each of several labels.
     compressor : transformer of nets, "passthrough" or None, default=None
         A compression step or a Pipeline of them. None and "passthrough" keep the dense
         net, which makes it a candidate of a sweep.
@@ -34,7 +34,8 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         Where trained nets are kept. Of a joblib.Memory the location is used.
     shape_params : dict of str to str, default=None
         Parameters of the net that follow the data: ``{"module__n_in":
-        "n_features", "module__n_out": "n_classes"}``.
+        "n_features", "module__n_out": "n_classes"}``; of an indicator matrix
+        "n_classes" is the number of labels.
     dtype : {"float32", None}, default="float32"
         What inputs are cast to. None keeps whole numbers, as int64 (token ids);
         other numbers become float32.
@@ -59,7 +60,7 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         ``parametrizations_removed``, see the notes. Counted and measured when it is
         first looked at.
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels; of an indicator matrix the numbers of its columns.
     n_features_in_ : int
         Length of the second axis of X. Not set for dict inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -116,8 +117,10 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
         ----------
         X : array-like of shape (n_samples, n_features) or dict of arrays
             Training rows; more axes are allowed.
-        y : array-like of shape (n_samples,)
-            Class labels, of any type.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, of any type. Or an indicator matrix of 0 and 1, where a row may
+            have several of n_labels labels, for nets with BCEWithLogitsLoss or BCELoss and
+            one output for each label.
         sample_weight : array-like of shape (n_samples,), default=None
             Only for nets that use weights: `forward` names ``sample_weight``, or
             the net has :class:`SampleWeightMixin`.

@@ -32,7 +32,7 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
     student : skorch.NeuralNet
         The net to train, unfitted; its module must be given as a class. Nets end
         in logits with CrossEntropyLoss, in probabilities with NLLLoss, in one logit
-        with BCEWithLogitsLoss.
+        with BCEWithLogitsLoss, for two classes, or one for each of several labels.
     teacher : estimator or list of estimators
         A classifier of scikit-learn with `predict_proba` (or `decision_function`, whose
         softmax, or sigmoid for two classes, is taken), or a skorch net.
@@ -78,7 +78,8 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         joblib.Memory the location is used.
     shape_params : dict of str to str, default=None
         Parameters of the student that follow the data: ``{"module__n_in":
-        "n_features", "module__n_out": "n_classes"}``.
+        "n_features", "module__n_out": "n_classes"}``; of an indicator matrix
+        "n_classes" is the number of labels.
     dtype : {"float32", None}, default="float32"
         What inputs are cast to. None keeps whole numbers, as int64 (token ids);
         other numbers become float32.
@@ -104,7 +105,7 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         needed); and ``n_params``, ``n_nonzero``, ``sparsity``, ``macs``, ``nbytes`` with their
         ``dense_`` twins and ``history`` as in the compressing estimators.
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels; of an indicator matrix the numbers of its columns.
     n_features_in_ : int
         Length of the second axis of X. Not set for dict inputs.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -130,8 +131,11 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
 
     Teachers of scikit-learn get a DataFrame as it came, arrays as float32 with more than
     two axes flattened, and the labels as given; nets get class numbers. The student
-    gets numbers, see `dtype`. In a sweep with `memory` a teacher is fitted once for each
-    fold, whatever `temperature`, `alpha` and student are.
+    gets numbers, see `dtype`. Where y is an indicator matrix of several labels, each
+    label is a question of two answers with a term :math:`t_i` of its own, of which the
+    mean is taken, and a score is the share of rows with all labels right. In a sweep
+    with `memory` a teacher is fitted once for each fold, whatever `temperature`, `alpha`
+    and student are.
 
     References
     ----------
@@ -187,8 +191,10 @@ class DistilledClassifier(NetClassifierMixin, BaseDistilled):
         ----------
         X : array-like of shape (n_samples, n_features) or dict of arrays
             Training rows; more axes are allowed.
-        y : array-like of shape (n_samples,)
-            Class labels, of any type.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, of any type. Or an indicator matrix of 0 and 1, where a row may
+            have several of n_labels labels, for nets with BCEWithLogitsLoss or BCELoss and
+            one output for each label.
         X_unlabeled : array-like of shape (n_unlabeled, n_features), default=None
             Rows without labels, which the teacher labels.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.utils import Bunch
+from sklearn.utils.multiclass import is_multilabel
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._finding import report_of
@@ -52,7 +53,8 @@ def compression_report(est: Any, X: Any, y: Any, baseline: Any = None) -> Bunch:
         baseline also `baseline_accuracy`, `baseline_recall`, `recall_change`
         (recall minus the baseline's), `changed` (the fraction of rows whose
         predicted label is another one), `newly_wrong` and `newly_right` (numbers of
-        rows).
+        rows). If `y` is an indicator matrix of several labels, a row is right if all of
+        them are, and the labels of `recall` are the numbers of its columns.
 
         For regressors `r2` and `mae` (mean absolute error). With a baseline also
         `baseline_r2`, `baseline_mae`, `mean_abs_change` and `max_abs_change` of
@@ -117,28 +119,28 @@ def compression_report(est: Any, X: Any, y: Any, baseline: Any = None) -> Bunch:
 
 
 def _classification(est: Any, X: Any, y: Any, baseline: Any) -> dict[str, Any]:
-    y = column_or_1d(y)
+    y = np.asarray(y) if is_multilabel(y) else column_or_1d(y)
     predicted = _predictions(est, X, y)
-    labels = _labels(est, y)
-    right = predicted == y
-    recall = _recall(labels, y, right)
+    of_labels = _rows_of_labels(est, y)
+    right = _all_right(predicted == y)
+    recall = _recall(of_labels, predicted == y)
     found = {
         "n_rows": len(y),
         "accuracy": float(right.mean()),
-        "support": {label: int((y == label).sum()) for label in labels},
+        "support": {label: int(rows.sum()) for label, rows in of_labels.items()},
         "recall": recall,
     }
     if baseline is None:
         return found
     before = _predictions(baseline, X, y)
-    was_right = before == y
-    recall_before = _recall(labels, y, was_right)
+    was_right = _all_right(before == y)
+    recall_before = _recall(of_labels, before == y)
     return {
         **found,
         "baseline_accuracy": float(was_right.mean()),
         "baseline_recall": recall_before,
         "recall_change": {label: value - recall_before[label] for label, value in recall.items()},
-        "changed": float((predicted != before).mean()),
+        "changed": float((~_all_right(predicted == before)).mean()),
         "newly_wrong": int((was_right & ~right).sum()),
         "newly_right": int((right & ~was_right).sum()),
     }
@@ -185,11 +187,25 @@ def _labels(est: Any, y: np.ndarray) -> list[Any]:
     return [*known, *(label for label in np.unique(y).tolist() if label not in known)]
 
 
-def _recall(labels: list[Any], y: np.ndarray, right: np.ndarray) -> dict[Any, float]:
-    rows = {label: y == label for label in labels}
+def _rows_of_labels(est: Any, y: np.ndarray) -> dict[Any, np.ndarray]:
+    """Return which rows have each label; of an indicator matrix the labels are its columns."""
+    if y.ndim == 2:
+        return {label: y[:, label] == 1 for label in range(y.shape[1])}
+    return {label: y == label for label in _labels(est, y)}
+
+
+def _all_right(right: np.ndarray) -> np.ndarray:
+    """Return which rows are right: of several labels, all have to be."""
+    return np.asarray(right.reshape(len(right), -1).all(axis=1))
+
+
+def _recall(of_labels: dict[Any, np.ndarray], right: np.ndarray) -> dict[Any, float]:
+    several = right.ndim == 2
     return {
-        label: float(right[of_label].mean()) if of_label.any() else float("nan")
-        for label, of_label in rows.items()
+        label: float((right[rows, label] if several else right[rows]).mean())
+        if rows.any()
+        else float("nan")
+        for label, rows in of_labels.items()
     }
 
 

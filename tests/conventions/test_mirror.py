@@ -5,7 +5,7 @@ import pytest
 from tests.conventions.sources import PACKAGE, ROOT
 
 # Tests of the project as a whole, and nets that tests of several packages share.
-OF_THEIR_OWN = {"conventions", "nn/zoo"}
+OF_THEIR_OWN = {"conventions", "gpu", "nn/zoo"}
 
 
 def is_mirrored(folder, package):

@@ -448,3 +448,22 @@ def test_real_nets(digits, diabetes):
 class Zero(RegressorMixin, BaseEstimator):
     def predict(self, X):
         return np.zeros(len(X))
+
+
+def test_several_labels_for_each_row():
+    """A row is right if all of its labels are; recall is of the rows that have a label."""
+    y = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]])
+    after, before = y.copy(), y.copy()
+    after[0, 0], after[1, 2] = 0, 1
+    before[3, 1] = 1
+    models = [Stub().fit(None, [0]), Stub().fit(None, [0])]
+    for model, predictions in zip(models, (after, before), strict=True):
+        model.predict = lambda X, predictions=predictions: predictions
+    report = compression_report(models[0], np.zeros((4, 1)), y, baseline=models[1])
+    assert (report.accuracy, report.baseline_accuracy) == (0.5, 0.75)
+    assert report.support == {0: 2, 1: 2, 2: 0}
+    assert report.recall.pop(2) != 0  # nan: no row has it
+    assert report.recall == {0: 0.5, 1: 1.0}
+    assert report.recall_change[0] == -0.5
+    assert (report.changed, report.newly_wrong, report.newly_right) == (0.75, 2, 1)
+    assert "recall" in repr(report)

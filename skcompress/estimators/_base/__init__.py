@@ -10,6 +10,7 @@ from .classification import (
     n_classes_of,
     restrict_to_classes,
 )
+from .multilabel import label_probabilities, label_targets
 from .net_estimator import (
     BaseNetEstimator,
     NestableEstimator,
@@ -49,6 +50,8 @@ __all__ = [
     "explain_shape_errors",
     "flatten_rows",
     "input_dtypes",
+    "label_probabilities",
+    "label_targets",
     "n_classes_of",
     "restrict_to_classes",
     "row_shapes",

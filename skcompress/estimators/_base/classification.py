@@ -13,23 +13,27 @@ from ..._nets import (
     Predictor,
     check_probabilities,
     criterion_name,
+    given_net,
     is_binary,
     module_name,
     output_for_row,
+    takes_indicators,
 )
+from .multilabel import indicator_matrix, is_indicator, label_probabilities, label_targets
 from .rows import check_prediction_inputs, check_X_y
 
 
 class NetClassifierMixin(ClassifierMixin):
-    """Mixin of the classifiers; `_check_targets` sets `classes_`."""
+    """Mixin of the classifiers; `_check_targets` sets `classes_`, of labels `_target_shape` too."""
 
     _sizes: ClassVar[tuple[str, ...]] = ("n_features", "n_classes")
     _dtype: Any
     _predictor: Predictor
     net_: NeuralNet
+    classes_: np.ndarray
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of every row.
+        """Return the most probable class of every row, or each of several labels that is likely.
 
         Parameters
         ----------
@@ -38,10 +42,15 @@ class NetClassifierMixin(ClassifierMixin):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
-            Labels out of `classes_`.
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels out of `classes_`; an indicator matrix if `y` was one in `fit`.
         """
         X, predictor, classes = check_prediction_inputs(self, X), self._predictor, self.classes_
+        if self._is_multilabel:
+            if predictor.has_own_predict:
+                return np.asarray(self.net_.predict(X)).astype(int)
+            probabilities = label_probabilities(predictor.probabilities(X))
+            return (probabilities > predictor.threshold).astype(int)
         if predictor.has_own_predict:
             return classes[np.asarray(self.net_.predict(X)).astype(int)]
         probabilities = restrict_to_classes(predictor.probabilities(X), len(classes))
@@ -60,15 +69,28 @@ class NetClassifierMixin(ClassifierMixin):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
+            Columns in the order of `classes_`. Of several labels each has a probability
+            of its own, so rows do not sum to 1.
         """
         X = check_prediction_inputs(self, X)
+        if self._is_multilabel:
+            return label_probabilities(self._predictor.probabilities(X))
         return restrict_to_classes(self._predictor.probabilities(X), len(self.classes_))
 
     def _check_targets(
         self, X: Any, y: Any, *, classes: Any = None, reset: bool = True
     ) -> tuple[Any, np.ndarray, int]:
-        X, y = check_X_y(self, X, y, self._dtype, multi_output=False, reset=reset)
+        if reset:
+            self.__dict__.pop("_target_shape", None)  # of an earlier fit
+        several = is_indicator(y)
+        X, y = check_X_y(self, X, y, self._dtype, multi_output=several, reset=reset)
+        if several:
+            return X, *self._check_labels(indicator_matrix(y), reset)
+        if self._is_multilabel:
+            raise ValueError(
+                f"partial_fit got y of shape {y.shape}, but the net was fitted with an indicator "
+                f"matrix of {len(self.classes_)} labels. Pass one, or call fit anew."
+            )
         check_classification_targets(y)
         if reset:
             known = self._find_classes(X, y if classes is None else np.unique(classes))
@@ -79,13 +101,38 @@ class NetClassifierMixin(ClassifierMixin):
             check_labels(y, self.classes_, "classes_")
         return X, np.searchsorted(self.classes_, y), len(self.classes_)
 
+    def _check_labels(self, y: np.ndarray, reset: bool) -> tuple[np.ndarray, int]:
+        n_labels = y.shape[1]
+        if reset:
+            self.classes_, self._target_shape = np.arange(n_labels), y.shape[1:]
+        elif not self._is_multilabel or len(self.classes_) != n_labels:
+            raise ValueError(
+                f"partial_fit got y of shape {y.shape}, an indicator matrix of {n_labels} labels, "
+                f"but the net was fitted with {self.classes_!r:.200}. Call fit anew."
+            )
+        return y, n_labels
+
     def _find_classes(self, X: Any, y: np.ndarray) -> np.ndarray:
         return np.unique(y)
 
     def _targets_for_net(
         self, y: np.ndarray, net: NeuralNet, output: np.ndarray | None
     ) -> np.ndarray:
+        if self._is_multilabel:
+            return label_targets(y, net, output)
         return class_targets(y, net, output, len(self.classes_))
+
+    @property
+    def _is_multilabel(self) -> bool:
+        return "_target_shape" in self.__dict__
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        net = given_net(self)
+        if isinstance(net, NeuralNet):
+            tags.classifier_tags.multi_class = not is_binary(net)
+            tags.classifier_tags.multi_label = takes_indicators(net)
+        return tags
 
 
 def check_labels(y: np.ndarray, classes: np.ndarray, name: str) -> None:
@@ -109,6 +156,8 @@ def check_same_classes(given: Any, classes: np.ndarray) -> None:
 
 def restrict_to_classes(probabilities: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the probabilities of the first classes, without outputs beyond them."""
+    if probabilities.shape[2:] == (1,):  # skorch's for a single output that has an axis
+        probabilities = probabilities[:, :, 0]
     if probabilities.shape[1] == n_classes:
         return probabilities
     known = probabilities[:, :n_classes]
@@ -122,8 +171,15 @@ def class_targets(
     if is_binary(net):
         if n_classes > 2:
             raise ValueError(
-                f"{type(net).__name__} with {criterion_name(net)} tells 2 classes apart, but y has "
-                f"{n_classes}. Use CrossEntropyLoss with {n_classes} outputs."
+                f"Only binary classification is supported. {type(net).__name__} with "
+                f"{criterion_name(net)} tells 2 classes apart, but y has {n_classes}. Use "
+                f"CrossEntropyLoss with {n_classes} outputs."
+            )
+        if output is not None and output.size != 1:
+            raise ValueError(
+                f"The module {module_name(net)} puts out the shape {output.shape} for one row, but "
+                f"{criterion_name(net)} needs one output to tell 2 classes apart. Set its width to "
+                "1, or pass an indicator matrix as y where a row has several labels."
             )
         shape = (-1,) if output is None else (-1, *output.shape[1:])
         return y.astype(np.float32).reshape(shape)

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import r2_score
 from skorch import NeuralNet
 
 from ..._nets import Predictor
-from .._base import restrict_to_classes
+from .._base import label_probabilities, restrict_to_classes
 from .teacher_targets import TeacherRows
 
 # R^2 needs two rows.
 _MIN_HELD_OUT = 2
 # Mean probability of the labels from which targets count as one-hot.
 _ONE_HOT = 0.995
+# Probability from which a label counts as predicted.
+_LIKELY = 0.5
 # The standard error of fewer rows is not reliable.
 _MIN_COMPARED = 10
 
@@ -69,7 +71,8 @@ def held_out_rows(rows: TeacherRows, share: float, seed: int) -> tuple[np.ndarra
     order = np.random.default_rng(seed).permutation(len(rows))
     if rows.sample_weight is not None:
         order = order[rows.sample_weight[order] > 0]
-    groups = np.zeros(len(order)) if rows.classes is None else rows.y[order]
+    is_grouped = rows.classes is not None and not rows.is_multilabel
+    groups = rows.y[order] if is_grouped else np.zeros(len(order))
     # Position of a row in its class, from 0 to 1: the last of each class are held out.
     position = np.zeros(len(order))
     for group in np.unique(groups):
@@ -139,6 +142,9 @@ def warn_of_one_hot(targets: np.ndarray, y: np.ndarray, temperature: float) -> N
     """Warn if the teacher's targets for its own training rows are nearly the labels."""
     if targets.shape[1] == 1:  # one class
         return
+    if y.ndim == 2:  # each label is a question of its own, with two answers
+        targets = np.stack([1 - targets, targets], axis=2).reshape(-1, 2)
+        y = y.reshape(-1)
     powers = (targets / targets.max(axis=1, keepdims=True)) ** (1 / temperature)
     of_labels = float((powers[np.arange(len(y)), y] / powers.sum(axis=1)).mean())
     if of_labels > _ONE_HOT:
@@ -155,12 +161,13 @@ def _outputs(net: NeuralNet, rows: TeacherRows) -> np.ndarray:
     outputs = Predictor(net).probabilities(rows.X)
     if rows.classes is None:
         return outputs.reshape(len(rows), -1)
+    if rows.is_multilabel:
+        return label_probabilities(outputs)
     return restrict_to_classes(outputs, len(rows.classes))
 
 
 def _accuracy(rows: TeacherRows, outputs: np.ndarray) -> float:
-    weight = rows.sample_weight
-    return float(accuracy_score(rows.y, outputs.argmax(axis=1), sample_weight=weight))
+    return float(np.average(_is_correct(rows, outputs), weights=rows.sample_weight))
 
 
 def _r2(rows: TeacherRows, outputs: np.ndarray) -> float:
@@ -171,6 +178,9 @@ def _r2(rows: TeacherRows, outputs: np.ndarray) -> float:
 
 
 def _is_correct(rows: TeacherRows, outputs: np.ndarray) -> np.ndarray:
+    """Of several labels, all must be right, as in scikit-learn's `accuracy_score`."""
+    if rows.is_multilabel:
+        return ((outputs > _LIKELY) == (rows.y == 1)).all(axis=1).astype(float)
     return (outputs.argmax(axis=1) == rows.y).astype(float)
 
 

@@ -272,6 +272,6 @@ def _labels_of_copies(rows: TeacherRows, copies: AugmentedRows, part: np.ndarray
 def _labels_as_targets(rows: TeacherRows, numbers: np.ndarray) -> np.ndarray:
     """Return labels in the form of a teacher's targets."""
     y = rows.y[numbers]
-    if rows.classes is None:
+    if rows.classes is None or rows.is_multilabel:
         return y.reshape(len(y), -1).astype(np.float32)
     return np.eye(rows.n_outputs, dtype=np.float32)[y]

@@ -20,6 +20,8 @@ from ..._nets import Predictor, check_net, n_rows, seeded, take_rows, train, tra
 from .._base import (
     class_targets,
     classes_of_outputs,
+    label_probabilities,
+    label_targets,
     restrict_to_classes,
     run_untrained,
     value_targets,
@@ -37,7 +39,7 @@ class TeacherRows:
     X : array or dict of arrays
         As the student takes them.
     y : array of shape (n,) or (n, n_outputs)
-        Class numbers, or values.
+        Class numbers, an indicator matrix of several labels, or values.
     sample_weight : array of shape (n,) or None
     names : array or None
         Column names of X, where it came with some.
@@ -70,8 +72,15 @@ class TeacherRows:
         return None if self.sample_weight is None else self.sample_weight[numbers]
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a row may have several of the labels."""
+        return self.classes is not None and self.y.ndim == 2
+
+    @property
     def labels(self) -> np.ndarray:
         """Targets as scikit-learn's estimators take them."""
+        if self.is_multilabel:
+            return self.y
         if self.classes is not None:
             return self.classes[self.y]
         values = self.y.astype(np.float64)
@@ -92,6 +101,8 @@ class TeacherRows:
         net = untrained or net
         if self.classes is None:
             return value_targets(self.y, net, output, self.n_outputs)
+        if self.is_multilabel:
+            return label_targets(self.y, net, output)
         return class_targets(self.y, net, output, self.n_outputs)
 
 
@@ -177,7 +188,7 @@ def _as_input_of(teacher: Any, X: Any, names: np.ndarray | None, frame: Any) -> 
 
 def _targets_for_last_net(rows: TeacherRows) -> np.ndarray:
     """Return targets for a Pipeline that ends in a net, whose input is unknown."""
-    if rows.classes is None:
+    if rows.classes is None or rows.is_multilabel:
         return rows.y.astype(np.float32).reshape(len(rows), -1)
     return rows.y.astype(np.int64)
 
@@ -203,6 +214,8 @@ def _probabilities(teacher: Any, X: Any, rows: TeacherRows, frozen: bool) -> np.
     classes = rows.classes
     if classes is None:
         return _values(teacher, X)
+    if rows.is_multilabel:
+        return _of_labels(teacher, X)
     if not predicts_class_numbers(teacher):
         probabilities = _sklearn_probabilities(teacher, X)
         return _align_to_classes(probabilities, _classes_of(teacher), classes, teacher)
@@ -214,6 +227,33 @@ def _probabilities(teacher: Any, X: Any, rows: TeacherRows, frozen: bool) -> np.
         return restrict_to_classes(probabilities, len(classes))
     theirs = classes_of_outputs(probabilities.shape[1], classes)
     return _align_to_classes(probabilities, theirs, classes, teacher)
+
+
+def _of_labels(teacher: Any, X: Any) -> np.ndarray:
+    """Return the probability of each label, of shape (n, n_labels), in [0, 1]."""
+    if isinstance(teacher, NeuralNet):
+        found = label_probabilities(Predictor(teacher).probabilities(X))
+    elif hasattr(teacher, "predict_proba"):
+        found = teacher.predict_proba(X)
+        if isinstance(found, list):  # of forests and others: no and yes of each label
+            both = zip(found, teacher.classes_, strict=True)
+            found = np.stack([_of_yes(own, classes) for own, classes in both], axis=1)
+        found = label_probabilities(np.asarray(found))
+    else:
+        found = 1 / (1 + np.exp(-np.asarray(teacher.decision_function(X), dtype=np.float64)))
+    if not np.isfinite(found).all() or (found < 0).any() or (found > 1).any():
+        raise ValueError(
+            f"The teacher {teacher!r:.200} gave probabilities of labels that are not in [0, 1], "
+            "from which nothing can be learned. Look at its training, and at the nonlinearity with "
+            "which it predicts."
+        )
+    return found
+
+
+def _of_yes(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the column of class 1, which is missing if no row had the label."""
+    is_yes = np.asarray(classes) == 1
+    return probabilities[:, is_yes][:, 0] if is_yes.any() else np.zeros(len(probabilities))
 
 
 def _classes_of(teacher: Any) -> Any:

@@ -90,7 +90,13 @@ def soft_kl(
     return rows if reduction == "none" else rows.mean()
 
 
-def binary_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature: float) -> Tensor:
+def binary_kl(
+    student_logits: Tensor,
+    teacher_probabilities: Tensor,
+    temperature: float,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
     r"""`soft_kl` where each output is one logit of its own yes-or-no question.
 
     Every output :math:`s` stands for the two logits :math:`(0, s)` and every probability
@@ -105,6 +111,8 @@ def binary_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature
         In [0, 1]. No gradient flows into it.
     temperature : float > 0
         Softens both.
+    reduction : {"mean", "none"}, default="mean"
+        "none": the divergence of each output, in the shape of the logits.
 
     Examples
     --------
@@ -118,7 +126,8 @@ def binary_kl(student_logits: Tensor, teacher_probabilities: Tensor, temperature
         )
     s, p = student_logits.reshape(-1), teacher_probabilities.reshape(-1)
     logits = torch.stack([torch.zeros_like(s), s], dim=1)
-    return soft_kl(logits, torch.stack([1 - p, p], dim=1), temperature)
+    terms = soft_kl(logits, torch.stack([1 - p, p], dim=1), temperature, reduction="none")
+    return terms.reshape(student_logits.shape) if reduction == "none" else terms.mean()
 
 
 def _check_temperature(temperature: float) -> None:
