@@ -7,7 +7,7 @@ from tests.data_path import data_paths, follow
 
 # Files as they are now. Whoever adds one to a way raises its number here, and says why it has to
 # be on it: docs/architecture.md has the ways.
-MOST_FILES = {"fit": 44, "predict": 5, "report": 25, "save": 22, "load": 30}
+MOST_FILES = {"fit": 57, "predict": 5, "report": 34, "save": 40, "load": 36}
 
 
 @pytest.fixture(scope="module")

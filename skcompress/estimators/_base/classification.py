@@ -11,6 +11,7 @@ from skorch import NeuralNet
 
 from ..._nets import (
     Predictor,
+    check_multilabel,
     check_probabilities,
     criterion_name,
     given_net,
@@ -102,6 +103,7 @@ class NetClassifierMixin(ClassifierMixin):
         return X, np.searchsorted(self.classes_, y), len(self.classes_)
 
     def _check_labels(self, y: np.ndarray, reset: bool) -> tuple[np.ndarray, int]:
+        check_multilabel(given_net(self))
         n_labels = y.shape[1]
         if reset:
             self.classes_, self._target_shape = np.arange(n_labels), y.shape[1:]

@@ -9,7 +9,7 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import is_multilabel
 from skorch import NeuralNet
 
-from ..._nets import check_multilabel, module_name
+from ..._nets import module_name
 
 
 def is_indicator(y: Any) -> bool:
@@ -41,7 +41,6 @@ def label_targets(y: np.ndarray, net: NeuralNet, output: np.ndarray | None) -> n
     output : array or None
         Of its module.
     """
-    check_multilabel(net)
     n_labels = y.shape[1]
     if output is not None and output.shape != (1, n_labels):
         raise ValueError(

@@ -230,7 +230,7 @@ class TestRefusals:
         ("net", "message"),
         [
             (make_classifier(), "criterion=torch.nn.BCEWithLogitsLoss.*CrossEntropyLoss"),
-            (make_multilabel(criterion=nn.MSELoss), "BCEWithLogitsLoss.*MSELoss"),
+            (make_multilabel(criterion=nn.MSELoss), "net for values.*MSELoss"),
             (
                 NeuralNetBinaryClassifier(MLP, train_split=None, verbose=0),
                 "needs skorch.NeuralNet .*Got NeuralNetBinaryClassifier",
