@@ -19,12 +19,13 @@ from ..base import BaseCompressor, TrainingData
 from ..base._shares import explain_keywords
 from ..base._training import check_gradual
 from ..nn.modules.copying import copy_module
-from ..nn.scores.unit_selection import parse_threshold, smallest_enough
+from ..nn.scores.unit_selection import parse_threshold
 from ..nn.scores.weight_importance import cubic_schedule
 from ..nn.surgery.proof import ProofError, provable, prove
 from ._reconstruct import reconstruct_
 from ._structured.plan import GradualPlan, StructurePlan
-from ._structured.ranking import Ranking, rank_by_scan, score_units
+from ._structured.ranking import Ranking, choose_units, rank_by_scan, score_units
+from ._structured.shortfall import warn_of_shortfall
 from ._structured.traced import Traced, trace_net
 
 _TARGETS = ("pruning_ratio", "threshold", "target_params", "target_macs", "target_nbytes")
@@ -60,13 +61,17 @@ class StructuredPruner(BaseCompressor):
     Parameters
     ----------
     pruning_ratio : float, default=None
-        Fraction of the units to remove, in [0, 1). Of those that can be removed.
+        Fraction of the units to remove, in [0, 1). Of those that can be removed: if
+        fewer go than half of that share of all units inside the net, a warning names
+        the largest groups that stay, and why. A net of which nothing can go stays as
+        it is.
     threshold : float or str, default=None
         Units with a smaller score go: a number (in units of a weight), or
         "mean", "median", "0.5*mean" as in scikit-learn's SelectFromModel.
     target_params : float or int, default=None
         Remove until no more parameters than this are left; a float in (0, 1) is
-        a fraction of the dense net's.
+        a fraction of the dense net's. A budget is kept or it is an error, which a
+        search counts as a failed candidate (its ``error_score``).
     target_macs : float or int, default=None
         The same for the multiply-accumulates of one row: those of all matrix products
         and convolutions that torch executes, in layers or not.
@@ -301,8 +306,14 @@ class StructuredPruner(BaseCompressor):
     ) -> StructurePlan | GradualPlan:
         traced = trace_net(net, data, self.ignored_layers)
         if self.n_steps == 1 and not self.reconstruct:
-            return self._one_shot(traced, self._target(traced))
-        return self._in_steps(traced)
+            plan: Any = self._one_shot(traced, self._target(traced))
+            steps = [plan]
+        else:
+            plan = self._in_steps(traced)
+            steps = plan.steps
+        if self.threshold is not None or self.pruning_ratio is not None:
+            warn_of_shortfall(steps, self.pruning_ratio)
+        return plan
 
     def _apply(self, net: NeuralNet, plan: StructurePlan | GradualPlan) -> NeuralNet:
         return plan.apply(net)
@@ -325,29 +336,12 @@ class StructuredPruner(BaseCompressor):
                 return StructurePlan(traced.module, traced.graph, removed, ranking.sensitivity)
 
     def _choose(self, traced: Traced, kind: str, target: Any) -> tuple[Ranking, list[list[int]]]:
-        if not traced.graph.groups:
-            if kind == "pruning_ratio" and target == 0:
-                return Ranking([], self.scope), []
-            reasons = "; ".join(map(str, traced.graph.protected)) or "it has no hidden units"
-            raise ValueError(f"StructuredPruner cannot remove any unit of this net: {reasons}.")
-        ranking = self._ranking(traced, kind)
         rules: dict[str, Any] = {"min_units": self.min_units, "round_to": self.round_to}
-        if kind == "pruning_ratio":
-            return ranking, ranking.fraction(target, **rules)
-        if kind == "threshold":
-            return ranking, ranking.below(target, **rules)
-
-        def size(fraction: float) -> int:
-            return traced.count(kind, traced.shrunk(ranking.fraction(fraction, **rules)))
-
-        fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
-        if fraction is None:
-            raise ValueError(
-                f"StructuredPruner cannot reach {kind}={getattr(self, kind)!r}, which is {target} "
-                f"here: with min_units={self.min_units!r} the smallest net it can make has "
-                f"{size(1.0)}. Raise the target or lower min_units."
-            )
-        return ranking, ranking.fraction(fraction, **rules)
+        if traced.graph.groups:
+            ranking = self._ranking(traced, kind)
+        else:
+            ranking = Ranking([], self.scope)
+        return ranking, choose_units(ranking, traced, kind, target, getattr(self, kind), rules)
 
     def _ranking(self, traced: Traced, kind: str) -> Ranking:
         scores = score_units(traced, self.importance, self._fit_seed)

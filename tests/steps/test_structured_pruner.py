@@ -27,7 +27,15 @@ from skcompress.nn.modules.attention import PrunedAttention
 from skcompress.nn.modules.copying import copy_module
 from skcompress.steps._structured.rows import taylor_scores, unit_activations
 from skcompress.steps._structured.traced import trace_net
-from tests.sample_nets import MLP, Attention, Convolution, Recurrent, TwoInputs, make_classifier
+from tests.sample_nets import (
+    MLP,
+    Attention,
+    Convolution,
+    Deep,
+    Recurrent,
+    TwoInputs,
+    make_classifier,
+)
 
 
 class TwoLayers(nn.Module):
@@ -58,6 +66,19 @@ class Fixed(nn.Module):
 
     def forward(self, X):
         return self.out(torch.relu(self.a(X)).view(-1, 16))
+
+
+class Inception(nn.Module):
+    """Two branches whose widths the code writes down, and a narrow layer behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(64, 24), nn.Linear(64, 24)
+        self.mix, self.out = nn.Linear(48, 8), nn.Linear(8, 10)
+
+    def forward(self, X):
+        branches = [torch.relu(layer(X)).view(-1, 24) for layer in (self.left, self.right)]
+        return self.out(torch.relu(self.mix(torch.cat(branches, 1))))
 
 
 class TwoNorms(nn.Module):
@@ -225,7 +246,9 @@ class TestScores:
         assert all(0.2 < ratio < 0.8 for ratio in pruner.plan_.ratios.values())
 
     def test_bn_scale_leaves_other_units_alone(self, fitted, data):
-        net = StructuredPruner(0.9, importance="bn_scale").fit_transform(fitted, data)
+        pruner = StructuredPruner(0.9, importance="bn_scale")
+        with pytest.warns(UserWarning, match="removes 15 of the 40.* asks for 36.*the importance"):
+            net = pruner.fit_transform(fitted, data)
         assert widths(net) == (1, 24)
 
     @pytest.mark.parametrize("importance", ["taylor", "activation"])
@@ -410,18 +433,66 @@ class TestNets:
         assert pruner.report_.units["module.left"] == (6, 12)
         assert pruner.report_.units["module.embed"] == (2, 4)
 
-    def test_a_net_without_removable_units_is_refused_with_the_reason(self, digits):
+    @pytest.mark.parametrize("params", [{"pruning_ratio": 0.5}, {"threshold": 0.1}], ids=repr)
+    def test_a_net_without_removable_units_stays_with_the_reason(self, digits, params):
         net = make_classifier(Fixed, max_epochs=1).fit(*digits)
-        with pytest.raises(ValueError, match=r"cannot remove any unit.*view|shape '\[-1, 16\]'"):
-            StructuredPruner(0.5).fit(net, TrainingData(*digits))
-        assert StructuredPruner(0.0).fit(net, TrainingData(*digits)).plan_.removed == {}
+        data = TrainingData(*digits)
+        pruner = StructuredPruner(**params)
+        with pytest.warns(UserWarning, match=r"removes 0 of the \d+ units.*shape '\[-1, 16\]'"):
+            pruned = pruner.fit_transform(net, data)
+        np.testing.assert_array_equal(pruned.predict_proba(digits[0]), net.predict_proba(digits[0]))
+        assert pruner.report_.n_params == pruner.report_.dense_n_params
+        assert StructuredPruner(0.0).fit(net, data).plan_.removed == {}
+        assert StructuredPruner(target_params=10**6).fit(net, data).plan_.removed == {}
+        with pytest.raises(ValueError, match="cannot reach target_params=0.5"):
+            StructuredPruner(target_params=0.5).fit(net, data)
+
+    def test_such_a_net_is_a_candidate_of_a_sweep(self, digits):
+        net = make_classifier(Fixed, max_epochs=1)
+        search = GridSearchCV(
+            CompressedClassifier(net, StructuredPruner(0.5), random_state=0),
+            {"compressor": [None, StructuredPruner(0.5)]},
+            cv=2,
+            error_score="raise",
+        )
+        with pytest.warns(UserWarning, match="removes 0 of the"):
+            search.fit(*digits)
+        dense, pruned = search.cv_results_["mean_test_score"]
+        assert dense == pruned
+
+    @pytest.mark.parametrize("params", [{}, {"n_steps": 2, "fine_tuner": FineTuner(1)}], ids=str)
+    def test_removing_next_to_nothing_is_said(self, digits, params):
+        net = make_classifier(Inception, max_epochs=1).fit(*digits)
+        pruner = StructuredPruner(0.5, **params)
+        with pytest.warns(UserWarning, match="StructuredPruner removes") as caught:
+            pruner.fit(net, TrainingData(*digits))
+        [message] = [str(w.message) for w in caught]  # once, however many steps there are
+        n_removed = sum(dense - kept for kept, dense in pruner.report_.units.values())
+        assert 0 < n_removed < 0.25 * 56
+        assert f"removes {n_removed} of the 56 units inside the net" in message
+        assert "pruning_ratio=0.5 asks for 28" in message
+        assert "module.left: 24 units stay: " in message
+        assert "module.out" not in message  # outputs are not meant
+
+    def test_units_that_the_user_keeps_are_no_shortfall(self, digits):
+        net = make_classifier(Inception, max_epochs=1).fit(*digits)
+        ignored = ["left", "right"]
+        pruner = StructuredPruner(0.5, ignored_layers=ignored).fit(net, TrainingData(*digits))
+        assert pruner.plan_.n_removed == 4
+
+    def test_a_multiple_that_keeps_nearly_everything_is_said(self, digits):
+        net = make_classifier(Deep, max_epochs=1).fit(*digits)
+        with pytest.warns(UserWarning, match="removes 0 of the 80.*min_units, round_to"):
+            StructuredPruner(0.5, round_to=40).fit(net, TrainingData(*digits))
 
     def test_the_only_layer_is_the_whole_module(self, digits):
         net = make_classifier(
             nn.Linear, module__in_features=64, module__out_features=10, max_epochs=1
         ).fit(*digits)
-        with pytest.raises(ValueError, match="it is an output of the net"):
-            StructuredPruner(0.5).fit(net, TrainingData(*digits))
+        pruner = StructuredPruner(0.5)
+        with pytest.warns(UserWarning, match="removes 0 of the 0 units.* The net has none"):
+            pruner.fit(net, TrainingData(*digits))
+        assert "it is an output of the net" in str(pruner.plan_)
 
 
 class Halves(nn.Module):
@@ -682,6 +753,7 @@ class ComplexInside(nn.Module):
         return self.out(torch.tanh(self.a(X.to(self.a.weight.dtype)))).real
 
 
+@pytest.mark.filterwarnings("ignore:StructuredPruner removes")  # of ByRow nothing can go
 @pytest.mark.parametrize("module", [Tokens, ByRow, ComplexInside])
 def test_scores_of_unusual_nets(digits, module):
     X, y = digits

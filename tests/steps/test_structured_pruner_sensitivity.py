@@ -198,6 +198,7 @@ def test_in_steps(fitted, data):
     assert copied.plan_.ratios == pruner.report_.ratios
 
 
+@pytest.mark.filterwarnings("ignore:StructuredPruner removes")  # of 0.9, with this score
 @pytest.mark.parametrize("importance", ["bn_scale", "taylor", "activation", "random"])
 def test_units_that_must_stay_stay(fitted, data, importance):
     pruner = StructuredPruner(

@@ -14,7 +14,7 @@ from torch import nn
 from ..._nets import layer_name, module_root, replace_modules, with_layer_name
 from ...base import Plan
 from ...base._trained_plan import TrainedPlan
-from ...nn.graph import Graph, KeptIndices, pack_kept, unpack_kept
+from ...nn.graph import Graph, KeptIndices, Protected, pack_kept, unpack_kept
 from ...nn.modules.copying import plain_copy
 from ...nn.modules.sizes import sizes
 from ...nn.reconstruction.constraints import Zeros
@@ -22,6 +22,10 @@ from ...nn.surgery.shrinking import shrink
 from .._reconstruct import Aim, describe
 
 _SHOWN = 10
+_EXPECTED = {
+    *("it is an output of the net", "it is in ignored_layers", "it reads an input of the net"),
+    "it is looked up by number",
+}
 
 
 def group_names(graph: Graph) -> list[str]:
@@ -69,6 +73,11 @@ class StructurePlan(Plan):
         For each layer which of its units go.
     protected : list of str
         What had to stay, and why.
+    n_inside, n_removed : int
+        How many units the net has beside its outputs and what the user has ignored, and how
+        many of them go.
+    protected_inside : list of str
+        Which of these had to stay, and why; the largest first.
     reconstruction : dict of str to (float, float)
         For each layer that got new weights, which share of the variance of its outputs
         was missed before and after.
@@ -88,6 +97,13 @@ class StructurePlan(Plan):
         self.units: dict[str, tuple[int, int]] = {}
         self.removed: dict[str, list[int]] = {}
         self.protected = [with_layer_name(str(part), part.name) for part in graph.protected]
+        # Those inside the net, that somebody who asks for fewer units means.
+        self.n_inside = graph.n_units + sum(part.n_units for part in _inside(graph))
+        self.n_removed = len(set(removed))
+        self.protected_inside = [
+            with_layer_name(str(part), part.name)
+            for part in sorted(_inside(graph), key=lambda part: -part.n_units)
+        ]
         for part in graph.protected:
             self._count(part.name, part.n_units, part.n_units)
         gone = set(removed)
@@ -184,6 +200,11 @@ class GradualPlan(TrainedPlan):
 
     def _lines(self) -> list[str]:
         return [line for step in self.steps for line in repr(step).split("\n")]
+
+
+def _inside(graph: Graph) -> list[Protected]:
+    """Return the units that stay, but for those that nobody would expect to go."""
+    return [part for part in graph.protected if part.reason not in _EXPECTED]
 
 
 def _listed(indices: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from ..._nets import copy_net, module_root, seeded
 from ...nn.modules.copying import plain_copy
 from ...nn.scores.sensitivity import marginal_losses, trial_counts
 from ...nn.scores.unit_importance import unit_groups, weight_scores
-from ...nn.scores.unit_selection import choose_below, choose_fraction
+from ...nn.scores.unit_selection import choose_below, choose_fraction, smallest_enough
 from ...nn.surgery.shrinking import shrink
 from .plan import group_names
 from .rows import batches, mean_loss, scan_rows, taylor_scores, unit_activations
@@ -65,6 +65,42 @@ class Ranking:
             return chosen
         both = zip(chosen, self.places, strict=True)
         return [[places[i] for i in own] for own, places in both]
+
+
+def choose_units(
+    ranking: Ranking, traced: Traced, kind: str, target: Any, given: Any, rules: dict[str, Any]
+) -> list[list[int]]:
+    """Return for each group which of its units go.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        Of the units of all groups.
+    traced : Traced
+        The net.
+    kind, target : str, number or str
+        Which target it is, and its value; counts as counts.
+    given : number
+        The target as the user has given it.
+    rules : dict
+        ``min_units`` and ``round_to``.
+    """
+    if kind == "pruning_ratio":
+        return ranking.fraction(target, **rules)
+    if kind == "threshold":
+        return ranking.below(target, **rules)
+
+    def size(fraction: float) -> int:
+        return traced.count(kind, traced.shrunk(ranking.fraction(fraction, **rules)))
+
+    fraction = smallest_enough(lambda f: size(f) <= target, traced.graph.n_units)
+    if fraction is None:
+        raise ValueError(
+            f"StructuredPruner cannot reach {kind}={given!r}, which is {target} here: with "
+            f"min_units={rules['min_units']!r} the smallest net it can make has {size(1.0)}. Raise "
+            "the target or lower min_units."
+        )
+    return ranking.fraction(fraction, **rules)
 
 
 def score_units(traced: Traced, importance: str | Callable[..., Any], seed: int) -> list[Tensor]:
