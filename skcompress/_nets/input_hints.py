@@ -58,7 +58,7 @@ def _explanation(net: NeuralNet, X: Any, reason: str) -> str:
     # A convolution takes a row without the axis of its channels for several, and a later layer
     # fails.
     culprit = next((c for c in called if _lacks_axis(c[1], c[2])), called[-1] if called else None)
-    hint = (culprit and _hint(*culprit, inputs)) or _WIDTHS
+    hint = (culprit and _hint(*culprit, inputs)) or f"It must take any number of rows. {_WIDTHS}"
     return f"The module {module_name(net)} cannot process one row, {given} ({reason}). {hint}"
 
 
@@ -90,7 +90,8 @@ def _hint(name: str, layer: nn.Module, given: Tensor, inputs: dict[str, Any]) ->
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         if given.is_floating_point():
             return f"{what} takes token ids: give whole numbers as X, and dtype=None to keep them."
-        return f"{what} takes token ids from 0 to {layer.num_embeddings - 1}."
+        in_range = given.numel() and 0 <= given.min() <= given.max() < layer.num_embeddings
+        return None if in_range else f"{what} takes token ids from 0 to {layer.num_embeddings - 1}."
     if not given.is_floating_point():
         return f"{what} takes floats: dtype='float32' makes them of whole numbers."
     key = next((key for key in _WIDTH_AXIS if isinstance(getattr(layer, key, None), int)), None)
@@ -108,6 +109,8 @@ def _hint_on_axes(
     shape = tuple(given.shape)
     kernel: Any = getattr(layer, "kernel_size", None)
     n_axes = len(kernel) + 2 if isinstance(kernel, tuple) else len(shape)
+    if len(shape) == n_axes and shape[axis] == width:
+        return None  # another operation fails, behind this layer
     if not as_given:
         return f"{what}, and got {shape}. {_WIDTHS}"
     if len(shape) == n_axes - 1 and width == 1:
@@ -115,11 +118,10 @@ def _hint_on_axes(
     if len(shape) < n_axes:
         sizes = ", ".join(["len(X)", str(width), "..."])
         return f"{what} at axis 1 of {n_axes}: give X.reshape({sizes})."
-    if len(shape) == n_axes and shape[axis] != width:
-        places = [i for i in range(1, len(shape)) if shape[i] == width]
-        if places:
-            return (
-                f"{what} at axis {axis}, where X has {shape[axis]}: torch wants channels first in "
-                f"images and features last in series. Give np.moveaxis(X, {places[-1]}, {axis})."
-            )
+    places = [i for i in range(1, len(shape)) if shape[i] == width]
+    if len(shape) == n_axes and places:
+        return (
+            f"{what} at axis {axis}, where X has {shape[axis]}: torch wants channels first in "
+            f"images and features last in series. Give np.moveaxis(X, {places[-1]}, {axis})."
+        )
     return f"{what}, and got {shape}. {_WIDTHS}"

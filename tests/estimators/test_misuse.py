@@ -368,6 +368,35 @@ def test_a_wrong_shape(module, X, message):
         CompressedClassifier(frozen).fit(X, y)
 
 
+class Behind(Counted, nn.Module):
+    """Fails behind a layer that has what it needs."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.body = first
+
+    def forward(self, X):
+        Counted.steps += self.training
+        return self.body(X).view(7, -1)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("first", "X"),
+    [(nn.Linear, shaped(64)), (nn.Embedding, np.arange(80).reshape(40, 2) % 20)],
+    ids=["Linear", "Embedding"],
+)
+def test_no_layer_is_blamed_that_has_what_it_needs(first, X):
+    class Own(Behind):
+        def __init__(self):
+            super().__init__(first(64, 10))
+
+    with pytest.raises(ValueError, match="cannot process one row") as caught:
+        compressed(net(Own), dtype=None).fit(X, np.arange(40) % 10)
+    assert "Its layer" not in str(caught.value)
+    assert "It must take any number of rows" in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore:FrozenEstimator")
 def test_the_axes_as_the_message_says():
     X, y = shaped(8, 8, 1), np.arange(40) % 10

@@ -98,7 +98,7 @@ def equal_frames(one, other):
         {"student__train_split": ValidSplit(4)},
         {"student__train_split": ValidSplit(4), "cv": 3},
     ],
-    ids=repr,
+    ids=lambda params: "-".join(params) or "plain",
 )
 def test_a_teacher_gets_the_columns_as_they_came(frame, params):
     X, y = frame
