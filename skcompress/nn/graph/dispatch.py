@@ -1,19 +1,16 @@
-"""How a module is run so that each operation can be watched, and what one operation is given."""
+"""What a module is called with, and what one of its operations is given."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..._torch import get_mkldnn_enabled, set_mkldnn_enabled, tree_leaves
+from ..._torch import tree_leaves
 
-__all__ = ["Inputs", "address_of", "bind", "decomposed", "is_alias", "tensors_in"]
+__all__ = ["Inputs", "address_of", "bind", "is_alias", "tensors_in"]
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments of one call of a module."""
@@ -22,24 +19,6 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     """Every tensor among arguments, those in lists too."""
     return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]
-
-
-_switches = threading.RLock()  # they are global to the process
-
-
-@contextmanager
-def decomposed() -> Iterator[None]:
-    """Let torch run what it would fuse (attention, recurrent layers) as single operations."""
-    with _switches, torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH):
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        onednn = get_mkldnn_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        set_mkldnn_enabled(False)
-        try:
-            yield
-        finally:
-            set_mkldnn_enabled(onednn)
-            torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 def address_of(tensor: Tensor) -> int:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ..._torch import TorchDispatchMode, tree_leaves
 from ..modules.copying import plain_copy
+from ..modules.unfused import decomposed
 from . import layer_rules as _layer_rules  # noqa: F401  # registers its rules
 from .building import build_graph
 from .calls import RULES, Call, Rule, protect_all
-from .dispatch import Inputs, address_of, bind, decomposed, is_alias, tensors_in
+from .dispatch import Inputs, address_of, bind, is_alias, tensors_in
 from .groups import Graph
 from .labels import Labels
 from .memory_labels import MemoryLabels

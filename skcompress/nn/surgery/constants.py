@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..._torch import TorchDispatchMode, tree_map_only
-from ..graph.dispatch import Inputs, bind, decomposed, is_alias, tensors_in
+from ..graph.dispatch import Inputs, bind, is_alias, tensors_in
 from ..graph.labels import AxisKey
 from ..graph.layer_rules import operands
 from ..modules.copying import plain_copy
 from ..modules.precision import call_in, module_in
+from ..modules.unfused import decomposed
 from .row_dependence import PRODUCTS, marks_of
 
 __all__ = ["WeightInputs", "weight_inputs"]

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from ..._torch import NormBase, TorchDispatchMode
 from ..codes.coded_layers import is_coded
-from ..graph.dispatch import Inputs, decomposed, tensors_in
+from ..graph.dispatch import Inputs, tensors_in
 from ..modules.copying import copy_module, plain_copy
 from ..modules.folding import can_fold, fold_norm_
+from ..modules.unfused import decomposed
 from .proof import find_failing, prove_same
 
 __all__ = ["fold_norms", "foldable_norms", "norms_behind"]
