@@ -9,7 +9,7 @@ Last compared with torch 2.13.0.
 
 from __future__ import annotations
 
-import torch
+from torch import _scaled_dot_product_attention_math as attention_by_products
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
@@ -30,9 +30,6 @@ __all__ = [
     "tree_leaves",
     "tree_map_only",
 ]
-
-# What `scaled_dot_product_attention` is where it is not fused.
-attention_by_products = torch.ops.aten._scaled_dot_product_attention_math
 
 # Methods that we call, with the arguments that we give.
 CALLED: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,8 @@ from tests.data_path import data_paths, follow
 
 # Files as they are now. Whoever adds one to a way raises its number here, and says why it has to
 # be on it: docs/architecture.md has the ways.
-MOST_FILES = {"fit": 44, "predict": 5, "report": 25, "save": 22, "load": 30}
+# Parametrized weights, which a fit, a report and a save have to look for, took two more.
+MOST_FILES = {"fit": 46, "predict": 5, "report": 27, "save": 23, "load": 30}
 
 
 @pytest.fixture(scope="module")

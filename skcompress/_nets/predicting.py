@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from .criterion import is_binary
 from .rows import take_rows
-from .seeding import is_autocast_on, without_autocast
+from .seeding import without_autocast
 
 _ON_THE_WAY = (
     "infer",
@@ -81,14 +81,14 @@ class Predictor:
 
     def raw(self, X: Any) -> np.ndarray:
         """Return the module's (first) output for every row of X, in eval mode."""
-        if is_autocast_on(self.net.device):
+        if _is_autocast_on(self.net.device):
             with without_autocast(self.net.device):
                 return self.raw(X)
         return self._current()._joined(X, None)
 
     def probabilities(self, X: Any) -> np.ndarray:
         """Return what the net's `predict_proba` returns, its nonlinearity applied."""
-        if is_autocast_on(self.net.device):
+        if _is_autocast_on(self.net.device):
             with without_autocast(self.net.device):
                 return self.probabilities(X)
         current = self._current()
@@ -146,6 +146,13 @@ def predict_raw(net: NeuralNet, X: Any) -> np.ndarray:
     outputs : ndarray of shape (n_samples, ...)
     """
     return Predictor(net).raw(X)
+
+
+def _is_autocast_on(device: Any) -> bool:
+    """Whether there is a `torch.autocast` around the caller, for a device or the CPU."""
+    if torch.is_autocast_enabled("cpu"):
+        return True
+    return device not in ("cpu", None) and torch.is_autocast_enabled(torch.device(device).type)
 
 
 def _is_skorchs_way(net: NeuralNet) -> bool:

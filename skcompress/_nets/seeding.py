@@ -60,13 +60,6 @@ def without_autocast(device: Any = "cpu") -> Iterator[None]:
         yield
 
 
-def is_autocast_on(device: Any) -> bool:
-    """Whether there is a `torch.autocast` around the caller, for a device or the CPU."""
-    if torch.is_autocast_enabled("cpu"):
-        return True
-    return device not in ("cpu", None) and torch.is_autocast_enabled(torch.device(device).type)
-
-
 def training_threads() -> int:
     """Return how many torch threads a training uses (1 unless the environment variable is set)."""
     value = os.environ.get("SKCOMPRESS_NUM_THREADS", "1")
