@@ -9,8 +9,7 @@ Last compared with torch 2.13.0.
 
 from __future__ import annotations
 
-from torch._C import _get_mkldnn_enabled as get_mkldnn_enabled
-from torch._C import _set_mkldnn_enabled as set_mkldnn_enabled
+from torch import _scaled_dot_product_attention_math as attention_by_products
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
@@ -23,11 +22,10 @@ __all__ = [
     "ConvNd",
     "NormBase",
     "TorchDispatchMode",
-    "get_mkldnn_enabled",
+    "attention_by_products",
     "inject_new_class",
     "inject_property",
     "is_functorch_wrapped_tensor",
-    "set_mkldnn_enabled",
     "tree_flatten",
     "tree_leaves",
     "tree_map_only",

@@ -93,13 +93,11 @@ def sees_operations():
     return seen == ["zeros", "add"]
 
 
-def sets_mkldnn():
-    before = _torch.get_mkldnn_enabled()
-    try:
-        _torch.set_mkldnn_enabled(False)
-        return _torch.get_mkldnn_enabled() is False
-    finally:
-        _torch.set_mkldnn_enabled(before)
+def attends():
+    q, k, v = torch.linspace(-1, 1, 720).reshape(3, 2, 4, 5, 6).unbind()
+    mask = torch.eye(5)
+    expected = nn.functional.scaled_dot_product_attention(q, k, v, mask)
+    return torch.allclose(_torch.attention_by_products(q, k, v, mask)[0], expected, atol=1e-6)
 
 
 def tells_rows_of_a_vmap():
@@ -126,11 +124,10 @@ USES = {
         for c in (nn.BatchNorm1d, nn.SyncBatchNorm, nn.InstanceNorm2d)
     ),
     "TorchDispatchMode": sees_operations,
-    "get_mkldnn_enabled": sets_mkldnn,
+    "attention_by_products": attends,
     "inject_new_class": parametrizes_again,
     "inject_property": parametrizes_again,
     "is_functorch_wrapped_tensor": tells_rows_of_a_vmap,
-    "set_mkldnn_enabled": sets_mkldnn,
     "tree_flatten": lambda: _torch.tree_flatten(TREE)[0] == [ONE, 2, ONE],
     "tree_leaves": lambda: _torch.tree_leaves([TREE, None]) == [ONE, 2, ONE, None],
     "tree_map_only": lambda: _torch.tree_map_only(int, str, TREE) == {"a": [ONE, "2"], "b": (ONE,)},

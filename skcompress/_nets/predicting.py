@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from .criterion import is_binary
 from .rows import take_rows
+from .seeding import without_autocast
 
 _ON_THE_WAY = (
     "infer",
@@ -80,10 +81,16 @@ class Predictor:
 
     def raw(self, X: Any) -> np.ndarray:
         """Return the module's (first) output for every row of X, in eval mode."""
+        if _is_autocast_on(self.net.device):
+            with without_autocast(self.net.device):
+                return self.raw(X)
         return self._current()._joined(X, None)
 
     def probabilities(self, X: Any) -> np.ndarray:
         """Return what the net's `predict_proba` returns, its nonlinearity applied."""
+        if _is_autocast_on(self.net.device):
+            with without_autocast(self.net.device):
+                return self.probabilities(X)
         current = self._current()
         if current._has_own_proba:
             return np.asarray(current.net.predict_proba(X))
@@ -91,7 +98,10 @@ class Predictor:
 
     def values(self, X: Any) -> np.ndarray:
         """Return the predictions of a regressor, which the net's `predict` returns."""
-        return np.asarray(self.net.predict(X)) if self.has_own_predict else self.probabilities(X)
+        if not self.has_own_predict:
+            return self.probabilities(X)
+        with without_autocast(self.net.device):
+            return np.asarray(self.net.predict(X))
 
     def _current(self) -> Predictor:
         return self if self._stamp == _stamp(self.net) else Predictor(self.net)
@@ -136,6 +146,13 @@ def predict_raw(net: NeuralNet, X: Any) -> np.ndarray:
     outputs : ndarray of shape (n_samples, ...)
     """
     return Predictor(net).raw(X)
+
+
+def _is_autocast_on(device: Any) -> bool:
+    """Whether there is a `torch.autocast` around the caller, for a device or the CPU."""
+    if torch.is_autocast_enabled("cpu"):
+        return True
+    return device not in ("cpu", None) and torch.is_autocast_enabled(torch.device(device).type)
 
 
 def _is_skorchs_way(net: NeuralNet) -> bool:

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,15 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
     and users' augmentation from numpy's or Python's, so these are seeded instead
     of passing generators, which those would not use. One thread, because sums over
     several threads are added up in another order and give other weights; the
-    environment variable ``SKCOMPRESS_NUM_THREADS`` sets more.
+    environment variable ``SKCOMPRESS_NUM_THREADS`` sets more. A ``torch.autocast`` around the
+    block has no effect in it.
     """
     with _LOCK:
         numpy_state = np.random.get_state()
         python_state = random.getstate()
         n_threads = torch.get_num_threads()
         try:
-            with torch.random.fork_rng(devices=_cuda_devices(device)):
+            with torch.random.fork_rng(devices=_cuda_devices(device)), without_autocast(device):
                 torch.default_generator.manual_seed(seed)
                 if _cuda_devices(device):
                     torch.cuda.manual_seed_all(seed)
@@ -44,6 +45,19 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
             torch.set_num_threads(n_threads)
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+@contextmanager
+def without_autocast(device: Any = "cpu") -> Iterator[None]:
+    """Run a block as if there were no `torch.autocast` around it, which worker processes lack.
+
+    One inside the block, as in a module's own ``forward``, has its effect.
+    """
+    kinds = {"cpu", "cpu" if device is None else torch.device(device).type}
+    with ExitStack() as stack:
+        for kind in filter(torch.is_autocast_enabled, kinds):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def training_threads() -> int:

@@ -76,7 +76,8 @@ class CompressedClassifier(NetClassifierMixin, BaseCompressed):
     the rows given to `fit` is only used to score epochs. Set ``train_split=None``
     to train on all of them. Training runs on one torch thread, so that weights do
     not depend on ``n_jobs``; the environment variable ``SKCOMPRESS_NUM_THREADS``
-    changes that.
+    changes that. A ``torch.autocast`` around `fit` or a prediction has no effect, as
+    worker processes would lack it; one in the module's ``forward`` has.
 
     Parametrized weights (``weight_norm``, ``spectral_norm``, ``orthogonal``, a maximal
     norm by ``register_parametrization``) stay so without a compressor. Steps are given

@@ -86,6 +86,7 @@ def test_outputs_are_those_of_the_cpu(step, device, digits):
     assert devices_of(found) == {device}
 
 
+@pytest.mark.filterwarnings("ignore:StructuredPruner removes 5 of")  # few units of attention may go
 @pytest.mark.parametrize("kind", list(KINDS)[1:])
 @pytest.mark.parametrize(
     "step",

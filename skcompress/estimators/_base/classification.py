@@ -53,7 +53,7 @@ class NetClassifierMixin(ClassifierMixin):
             probabilities = label_probabilities(predictor.probabilities(X))
             return (probabilities > predictor.threshold).astype(int)
         if predictor.has_own_predict:
-            return classes[np.asarray(self.net_.predict(X)).astype(int)]
+            return classes[predictor.values(X).astype(int)]
         probabilities = restrict_to_classes(predictor.probabilities(X), len(classes))
         if predictor.is_binary and len(classes) == 2:
             return classes[(probabilities[:, 1] > predictor.threshold).astype(int)]

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import threading
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from ..._torch import TorchDispatchMode, get_mkldnn_enabled, set_mkldnn_enabled
+from ..._torch import TorchDispatchMode, attention_by_products, tree_leaves, tree_map_only
 
 __all__ = ["OperationMode", "decomposed"]
-
-_switches = threading.RLock()  # they are global to the process
 
 
 @contextmanager
 def decomposed() -> Iterator[None]:
     """Let torch run what it would fuse (attention, recurrent layers) as single operations.
 
-    Examples
-    --------
-    >>> with decomposed():
-    ...     torch.backends.mha.get_fastpath_enabled()
-    False
+    In this thread alone: torch's own switches are global to the process, and would change what
+    other threads predict in their last bits.
     """
-    with _switches, torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH):
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        onednn, cudnn = get_mkldnn_enabled(), torch.backends.cudnn.enabled
-        torch.backends.mha.set_fastpath_enabled(False)
-        set_mkldnn_enabled(False)
-        torch.backends.cudnn.enabled = False
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.enabled = cudnn
-            set_mkldnn_enabled(onednn)
-            torch.backends.mha.set_fastpath_enabled(fast_path)
+    with torch.random.fork_rng([]), _Unfused():
+        yield
 
 
 class OperationMode(TorchDispatchMode):
@@ -68,3 +55,46 @@ class OperationMode(TorchDispatchMode):
         out = func(*args, **kwargs)
         self.see(func._overloadpacket.__name__, func, args, kwargs, out)
         return out
+
+
+class _Unfused(TorchFunctionMode):
+    """Replaces functions that torch fuses by others that compute the same.
+
+    An LSTM in double precision is not one operation of oneDNN, and attention that returns its
+    weights is not fused. Layers of attention and encoders take no fast path under any such mode.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            given = inspect.signature(func).bind(*args, **kwargs).arguments
+            out, weights = func(**{**given, "need_weights": True})
+            return out, weights if given.get("need_weights", True) else None
+        if func is torch.lstm:
+            leaves = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)]
+            dtype = next(t.dtype for t in leaves if t.is_floating_point())
+            args, kwargs = tree_map_only(Tensor, _in_double, (args, kwargs))
+            return tuple(out.to(dtype) for out in func(*args, **kwargs))
+        return func(*args, **kwargs)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *args: Any,
+    **kw: Any,
+) -> Tensor:
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # the operation below adds it
+        zeros = torch.zeros_like(attn_mask, dtype=query.dtype)
+        attn_mask = zeros.masked_fill(attn_mask.logical_not(), -torch.inf)
+    return attention_by_products(query, key, value, attn_mask, *args, **kw)[0]
+
+
+def _in_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

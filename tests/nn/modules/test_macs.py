@@ -275,7 +275,6 @@ class Noisy(nn.Module):
 
     def forward(self, x):
         assert not self.training
-        assert not torch.backends.mha.get_fastpath_enabled()
         self.kept = self.norm(self.layer(x + torch.randn_like(x)))
         if self.fails:
             raise ArithmeticError("on purpose")
