@@ -57,11 +57,15 @@ class OperationMode(TorchDispatchMode):
         return out
 
 
+_RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+
+
 class _Unfused(TorchFunctionMode):
     """Replaces functions that torch fuses by others that compute the same.
 
-    An LSTM in double precision is not one operation of oneDNN, and attention that returns its
-    weights is not fused. Layers of attention and encoders take no fast path under any such mode.
+    An LSTM in double precision is not one operation of oneDNN, and on the CPU no recurrent layer is
+    one of cuDNN. Attention that returns its weights is not fused. Layers of attention and encoders
+    take no fast path under any such mode.
     """
 
     def __torch_function__(
@@ -74,11 +78,12 @@ class _Unfused(TorchFunctionMode):
             given = inspect.signature(func).bind(*args, **kwargs).arguments
             out, weights = func(**{**given, "need_weights": True})
             return out, weights if given.get("need_weights", True) else None
-        if func is torch.lstm:
+        if func in _RECURRENT:
             leaves = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)]
-            dtype = next(t.dtype for t in leaves if t.is_floating_point())
-            args, kwargs = tree_map_only(Tensor, _in_double, (args, kwargs))
-            return tuple(out.to(dtype) for out in func(*args, **kwargs))
+            first = next(t for t in leaves if t.is_floating_point())
+            if func is torch.lstm or first.is_cuda:
+                args, kwargs = tree_map_only(Tensor, _in_double, (args, kwargs))
+                return tuple(out.to(first) for out in func(*args, **kwargs))
         return func(*args, **kwargs)
 
 
@@ -97,4 +102,5 @@ def _attention(
 
 
 def _in_double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+    device = "cpu" if tensor.is_cuda else tensor.device
+    return tensor.to(device, torch.float64) if tensor.is_floating_point() else tensor
