@@ -55,7 +55,7 @@ def replay(net: NeuralNet, recorded: Any, n_bytes: int) -> None:
     Raises
     ------
     ValueError
-        If it is no such record, or not for a net of this structure.
+        If it is not such a record, or not for a net of this structure.
     """
     if not recorded:
         return

@@ -194,7 +194,7 @@ def _as_json(header: dict[str, Any]) -> bytes:
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"its header holds {name}, which is no JSON")
+    raise ValueError(f"its header holds {name}, which is not JSON")
 
 
 def _deflated(text: bytes) -> bytes:

@@ -26,7 +26,7 @@ from .nested import (
 )
 from .plain import from_plain, to_plain
 
-# What is no attribute that `fit` learns.
+# Attributes that `fit` does not learn.
 _NOT_LEARNED = {"_sklearn_output_config", "_metadata_request", "_skl_callbacks"}
 _TREE = "tree"
 
@@ -205,5 +205,5 @@ def _check_attribute(step: Any, name: str) -> None:
     taken = taken and name != fitted_param(step)
     if not name.isidentifier() or name.startswith("__") or taken or name in _NOT_LEARNED:
         raise NotPlainError(
-            f"{type(step).__name__} has {name!r:.80}, which is no learned attribute"
+            f"{type(step).__name__} has {name!r:.80}, which is not a learned attribute"
         )

@@ -101,7 +101,7 @@ def to_json(entry: Entry) -> list[Any]:
 
 
 def from_json(described: Any) -> Entry:
-    """Check what `to_json` returned; ValueError if it is no entry."""
+    """Check what `to_json` returned; ValueError if it is not an entry."""
     names, dtype, shape, *rest = described
     (told,) = rest or [{}]
     dense, codes = told.get("dense"), told.get("codes")
@@ -252,7 +252,7 @@ def _packed_weight(entry: Entry, levels: np.ndarray, pooled: list[np.ndarray]) -
         values = values + _spread(pooled[1], levels.shape, grid.axis, grid.groups)
         points = torch.from_numpy(pooled[1].copy())
     if not bool(torch.isfinite(scale).all()) or not bool((scale > 0).all()):
-        raise ValueError("a scale in it is no positive number")
+        raise ValueError("a scale in it is not a positive number")
     return PackedWeight(
         Codes(
             values=torch.from_numpy((values & ((1 << grid.bits) - 1)).astype(np.uint8)),

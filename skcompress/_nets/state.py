@@ -58,7 +58,7 @@ def part_root(net: NeuralNet) -> nn.ModuleDict:
 def layers(of: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Return every layer of some parts by its dotted name; a layer with several names once.
 
-    Codes of a weight are no layer: they belong to the layer that has the weight.
+    Codes of a weight are not a layer: they belong to the layer that has the weight.
     """
     return {
         ".".join(filter(None, (part_name, name))): layer

@@ -305,7 +305,7 @@ SELECTED = ("object", "steps", 1, 1, "state", "estimator_")
         (put(*SCALER, "of", "a"), "has an estimator 'a', which is not among"),
         (put(*SCALER, "with", {"d": [["nothing", 1]]}), "cannot be loaded"),
         (put(*SCALER, "with", {"d": [["__class__", 1]]}), "cannot be loaded"),
-        (put(*SCALER, "e", "state", "transform", 1), "no learned attribute"),
+        (put(*SCALER, "e", "state", "transform", 1), "not a learned attribute"),
         (put(*SCALER, {"e": "tree", "of": "exec"}), "unknown kind 'exec'"),
         (put(*SCALER, {"o": "exec", "v": []}), "unknown kind 'exec'"),
         (

@@ -314,7 +314,7 @@ class BaseDistilled(NestableEstimator):
         if self.temperature > 1 and gives_probabilities(self.teacher):
             warnings.warn(
                 f"temperature={self.temperature!r} flattens the probabilities of "
-                f"{self.teacher!r:.100}. They are no softmax of logits, and students of such "
+                f"{self.teacher!r:.100}. They are not a softmax of logits, and students of such "
                 "teachers lose points by it. Use 'auto' or 1.",
                 UserWarning,
                 stacklevel=6,

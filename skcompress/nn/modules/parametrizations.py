@@ -1,6 +1,6 @@
 """Weights that a layer computes at each use: by a parametrization or by a hook of torch.
 
-A parametrized weight (weight norm, spectral norm, orthogonal, a maximal norm) is no parameter of
+A parametrized weight (weight norm, spectral norm, orthogonal, a maximal norm) is not a parameter of
 its layer, so nothing can be removed from it, and torch refuses to pickle the layer. Here it is made
 a plain parameter, and layers that keep theirs are brought into a form that pickles.
 """

@@ -39,7 +39,7 @@ def resize_(layer: nn.Module, before: Mapping[str, torch.Size]) -> None:
     Linear(in_features=1, out_features=2, bias=True)
     """
     now = sizes(layer)
-    # A parametrized weight is no tensor of the layer itself, and leaves its sizes as they are.
+    # A parametrized weight is not a tensor of the layer itself, and leaves its sizes as they are.
     if "weight" in now:
         for kind, resize_by_weight in _BY_WEIGHT.items():
             if isinstance(layer, kind):

@@ -29,14 +29,10 @@ from tests.nn.layer_cases import (
     with_decoded_weights,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch, once a process
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("seeded_rng"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections"),  # torch, once a process
+]
 
 
 @EACH_LAYER
